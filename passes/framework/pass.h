@@ -1,0 +1,59 @@
+// What a pass is, what it may know, and the registry that finds it by name.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "passes/ir/graph.h"
+
+namespace autospc {
+
+// A line of the report: what was gathered, computed whole or left as an explicit mask, and its cost.
+struct Note {
+  std::string what;
+  std::string why;
+  std::string source;
+  int64_t bytes = 0;
+  double flops = 0;
+};
+
+// The raw bytes (little endian, contiguous, row-major) of a parameter, buffer or constant input, by the
+// input's name. kBadInput where the export holds no data for it.
+using ConstantReader = std::function<Result<std::vector<uint8_t>>(const std::string& name)>;
+
+// Options and facts shared by the passes of one compilation, and what they report.
+struct PassContext {
+  int ranks = 1;
+  std::string strategy = "ulysses";  // or "allgather-kv"
+  bool strict = false;
+  std::string optimizer = "none";    // or "sgd", "adamw"
+  double clip_norm = 0;              // 0: no clipping
+  double weight_decay = -1;          // < 0: the optimiser's default
+  int64_t bucket_bytes = 25 << 20;   // gradients reduced together
+  ConstantReader constants;          // may be empty: nothing can be read
+  std::vector<Note> notes;
+};
+
+// Whether the graph changed, or why it can't be compiled.
+using PassFn = std::function<Result<bool>(ir::Graph&, PassContext&)>;
+
+struct PassInfo {
+  std::string name;     // "recognise-attention"
+  std::string summary;  // one line for --help
+  PassFn run;
+};
+
+class PassRegistry {
+ public:
+  void Add(PassInfo info);  // a duplicate name is our own bug: aborts
+  const PassInfo* Find(std::string_view name) const;
+  const std::vector<PassInfo>& all() const { return passes_; }  // in order of registration
+
+ private:
+  std::vector<PassInfo> passes_;
+};
+
+}  // namespace autospc

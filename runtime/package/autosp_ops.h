@@ -1,0 +1,83 @@
+// The schemas of our own ops: the contract between the compiler (which traces them on meta tensors and
+// gives them adjoints) and the runtime (whose kernels run them). "block", "valid", "rank" as in
+// passes/ir/placement.h: a rank holds rows [rank*block, (rank+1)*block) of a dim of true length `valid`.
+#pragma once
+
+#include <array>
+#include <string_view>
+
+namespace autospc {
+
+inline constexpr std::array<std::string_view, 22> kAutospSchemas = {
+    // Conversions between placements. Adjoints: vary <-> all_reduce, first <-> first, shard <->
+    // all_gather, all_gather(vary) <-> reduce_scatter, all_to_all <-> all_to_all.
+    // R -> V. The same bytes: an alias in the program.
+    "vary(Tensor x) -> Tensor",
+    // P -> R: the sum (op "sum") or maximum ("max") over ranks. Contiguous result.
+    "all_reduce(Tensor x, str op) -> Tensor",
+    // V -> P: x on rank 0, zero elsewhere.
+    "first(Tensor x) -> Tensor",
+    // R -> S: local row i is row min(rank*block + i, valid-1) of x (x.size(dim) == valid); with `zero`,
+    // rows past valid are zero instead.
+    "shard(Tensor x, int dim, int block, bool zero) -> Tensor",
+    // S -> R or (vary) V: the first `valid` rows of all ranks' rows in order. `vary` changes no bytes,
+    // only the adjoint: reduce_scatter if set, else shard.
+    "all_gather(Tensor x, int dim, int valid, bool vary) -> Tensor",
+    // P -> S: shard of the sum over ranks.
+    "reduce_scatter(Tensor x, int dim, int block, bool zero) -> Tensor",
+    // S on from_dim (from_valid rows in all) -> S on to_dim (x.size(to_dim) rows in all, to_block a rank).
+    // The result has from_valid rows along from_dim and to_block along to_dim; of those, rows past
+    // x.size(to_dim) repeat the last one, or are zero with `zero`.
+    "all_to_all(Tensor x, int from_dim, int from_valid, int to_dim, int to_block, bool zero) -> Tensor",
+    // S -> S: rows at or past `valid` become `fill`.
+    "mask(Tensor x, int dim, int valid, Scalar fill) -> Tensor",
+    // S -> S: rows at or past `valid` become row valid-1, which may lie on another rank.
+    "pad_last(Tensor x, int dim, int valid) -> Tensor",
+    // S, int64 or given type [block]: element i is start + step * min(rank*block + i, valid-1).
+    "positions(Scalar start, Scalar step, int block, int valid, ScalarType dtype) -> Tensor",
+    // The rows of `table` [P*n] that belong to this rank: [n].
+    "rank_rows(Tensor table, int n) -> Tensor",
+
+    // Attention over predicates: q [B, Hq, Sq, D], k [B, Hkv, Sk, D], v [B, Hkv, Sk, Dv], any strides
+    // with last stride 1. Score (i, j) = scale * q_i . k_j where `predicate` (runtime/base/predicate.h) holds,
+    // else -inf; a row without any allowed key gives 0. Row i of q is global query position
+    // min((q_sharded ? rank*Sq : 0) + i, q_valid - 1), key j is global key position j < k_valid == Sk.
+    // Query head h of rank r reads kv head kv_map[r*Hq + h] (kv_map has P*Hq entries), or h*Hkv/Hq if empty.
+    // Global query head: min(rank*Hq + h, heads-1) if head_sharded, else h (used by dropout alone).
+    // `vectors`: per-position operands of the predicate, each [B, S] or [1, S] (int64 or bool), whole.
+    // Dropout: a probability is kept where the counter-based generator (seed, site, global element) says so.
+    // out [B, Hq, Sq, Dv] with strides of a contiguous [B, Sq, Hq, Dv]; lse float32 [B, Hq, Sq] (float64 for
+    // float64 inputs), -inf for an empty row.
+    "attention(Tensor q, Tensor k, Tensor v, Tensor[] vectors, str predicate, float scale, bool q_sharded, "
+    "int q_valid, int[] kv_map, bool head_sharded, int heads, float dropout_p, int site) -> (Tensor out, Tensor lse)",
+    // Gradients, each with its operand's sizes, laid out like out (contiguous [B, S, H, D] transposed).
+    // dk and dv add up over the query heads that read them.
+    "attention_backward(Tensor grad_out, Tensor q, Tensor k, Tensor v, Tensor[] vectors, Tensor out, Tensor lse, "
+    "str predicate, float scale, bool q_sharded, int q_valid, int[] kv_map, bool head_sharded, int heads, "
+    "float dropout_p, int site) -> (Tensor dq, Tensor dk, Tensor dv)",
+
+    // x * keep / (1 - p), keep from the generator at the element's global row-major index: x is sharded on
+    // `dim` (-1: not) with true length `valid`, outer and inner as in Placement. Linear: its own adjoint.
+    "dropout(Tensor x, float p, int site, int dim, int valid, int outer, int inner) -> Tensor",
+
+    // 1 where x equals the (already all-reduced) maximum `top`, in x's dtype, zero in padding rows.
+    "ties(Tensor x, Tensor top, int dim, int valid) -> Tensor",
+    // Ends no-grad regions: the value, without a derivative. An alias.
+    "stop_gradient(Tensor x) -> Tensor",
+
+    // The step. pack: the tensors' elements one after the other, flat, all of one dtype.
+    "pack(Tensor[] xs) -> Tensor",
+    // Bucket of gradients: sum over ranks, in place.
+    "all_reduce_(Tensor(a!) x, str op) -> ()",
+    // float64 []: the square root of the sum of squares, each accumulated in float64.
+    "grad_norm(Tensor[] gradients) -> Tensor",
+    // float64 []: min(1, max_norm / (norm + 1e-6)), as torch.nn.utils.clip_grad_norm_.
+    "clip_coefficient(Tensor norm, float max_norm) -> Tensor",
+    // One fused update of p (with its float32 master if given) with gradient g * clip (clip: float64 [] or
+    // None). AdamW and SGD as torch.optim with decoupled decay / momentum 0. lr: float64 [], step: int64 [] (>= 1).
+    "adamw_(Tensor(a!) p, Tensor(b!)? master, Tensor g, Tensor(c!) m, Tensor(d!) v, Tensor? clip, Tensor lr, "
+    "Tensor step, float beta1, float beta2, float eps, float weight_decay) -> ()",
+    "sgd_(Tensor(a!) p, Tensor(b!)? master, Tensor g, Tensor? clip, Tensor lr, float weight_decay) -> ()",
+};
+
+}  // namespace autospc
