@@ -12,6 +12,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <limits>
 #include <string>
 #include <string_view>
@@ -41,7 +42,20 @@ struct Predicate {
 
   bool operator==(const Predicate&) const = default;
   std::string ToString() const;
+  // Reads ToString's form; the result is simplified as by And, Or and Not. kBadInput with the column.
   static Result<Predicate> Parse(std::string_view text);
 };
+
+// vectors[i][b, position] for the batch row at hand; a bool is 0 or 1.
+using VectorAt = std::function<int64_t(int vector, int64_t position)>;
+
+// Whether query position q may attend to key position k. `at` is called only for predicates over vectors.
+bool Holds(const Predicate& predicate, int64_t q, int64_t k, const VectorAt& at = {});
+
+// Whether `a` implies `b` at every (q, k), whatever the vectors hold. False means "not proved".
+bool Implies(const Predicate& a, const Predicate& b);
+
+// The highest vector index used plus one; 0 if none is.
+int VectorCount(const Predicate& predicate);
 
 }  // namespace autospc
