@@ -1,7 +1,9 @@
 # LibTorch from the pinned wheel, as two imported targets. find_package(Torch) refuses CUDA 13 under
 # CMake 3.25, and drags in CUDA where only the CPU libraries are wanted.
-set(AUTOSPC_TORCH "${CMAKE_SOURCE_DIR}/build/venv/lib/python3.11/site-packages/torch" CACHE PATH
-    "The torch folder of an installed wheel: include/ and lib/ are used")
+file(GLOB installed "${CMAKE_BINARY_DIR}/venv/lib/python3*/site-packages/torch"
+                    "${CMAKE_SOURCE_DIR}/build/venv/lib/python3*/site-packages/torch")
+list(GET installed 0 installed)
+set(AUTOSPC_TORCH "${installed}" CACHE PATH "The torch folder of an installed wheel: include/ and lib/ are used")
 if(NOT EXISTS "${AUTOSPC_TORCH}/lib/libtorch_cpu.so")
   message(FATAL_ERROR "no LibTorch in ${AUTOSPC_TORCH}: run ./dev setup, or give -DAUTOSPC_TORCH=DIR")
 endif()
