@@ -1,0 +1,40 @@
+// Scratch of the attention kernels (runtime/exec/attention.h), in bytes: planned at compile time, so nothing here
+// needs LibTorch. The kernels take what this formula says and allocate nothing.
+#pragma once
+
+#include <cstdint>
+
+namespace autospc {
+
+// What the formula needs to know of an attention: q [batch, q_heads, q_len, dim], k [batch, kv_heads, k_len, dim],
+// v [batch, kv_heads, k_len, value_dim], each element of `element_size` bytes (2: bfloat16, float16; 4; 8).
+struct AttentionShape {
+  int64_t batch = 0, q_heads = 0, kv_heads = 0;
+  int64_t q_len = 0, k_len = 0;
+  int64_t dim = 0, value_dim = 0;
+  int64_t element_size = 4;
+};
+
+// Tiles of the score matrix: rows (queries) and columns (keys), in elements.
+inline constexpr int64_t kAttentionQueryTile = 256;
+inline constexpr int64_t kAttentionKeyTile = 512;
+// Threads that the plan provides for: more cores leave the rest idle in attention.
+inline constexpr int kAttentionThreads = 8;
+
+// Tasks that may run at the same time, each with its own slice of the workspace, at most `threads`.
+int64_t AttentionForwardSlices(const AttentionShape& shape, int threads = kAttentionThreads);
+int64_t AttentionBackwardSlices(const AttentionShape& shape, int threads = kAttentionThreads);
+
+// Bytes of one slice, a multiple of 64.
+int64_t AttentionForwardSliceBytes(const AttentionShape& shape);
+int64_t AttentionBackwardSliceBytes(const AttentionShape& shape);
+
+// Bytes of the whole workspace, to be aligned to 64.
+inline int64_t AttentionWorkspace(const AttentionShape& shape, int threads = kAttentionThreads) {
+  return AttentionForwardSlices(shape, threads) * AttentionForwardSliceBytes(shape);
+}
+inline int64_t AttentionBackwardWorkspace(const AttentionShape& shape, int threads = kAttentionThreads) {
+  return AttentionBackwardSlices(shape, threads) * AttentionBackwardSliceBytes(shape);
+}
+
+}  // namespace autospc
