@@ -5,6 +5,7 @@
 #include <cctype>
 #include <charconv>
 #include <cmath>
+#include <limits>
 
 namespace autospc::ir {
 namespace {
@@ -23,20 +24,28 @@ const DTypeInfo& Info(DType dtype) { return kDTypes[static_cast<size_t>(dtype)];
 
 constexpr std::array<std::string_view, 9> kOpNames = {"", "", "add", "mul", "floordiv", "mod", "min", "max", "pow"};
 
-// The value of one operation; nullopt for a division by zero or a negative exponent.
+// The value of one operation; nullopt for a division by zero, a negative exponent, or more than 64 bits.
 std::optional<int64_t> Apply(Expr::Op op, int64_t a, int64_t b) {
-  const auto floor_div = [](int64_t x, int64_t y) { return x / y - ((x % y != 0) && ((x < 0) != (y < 0))); };
+  int64_t result = 0;
   switch (op) {
-    case Expr::Op::kAdd: return a + b;
-    case Expr::Op::kMul: return a * b;
-    case Expr::Op::kFloorDiv: return b == 0 ? std::nullopt : std::optional(floor_div(a, b));
-    case Expr::Op::kMod: return b == 0 ? std::nullopt : std::optional(a - floor_div(a, b) * b);
+    case Expr::Op::kAdd: return __builtin_add_overflow(a, b, &result) ? std::nullopt : std::optional(result);
+    case Expr::Op::kMul: return __builtin_mul_overflow(a, b, &result) ? std::nullopt : std::optional(result);
+    case Expr::Op::kFloorDiv:
+    case Expr::Op::kMod: {
+      if (b == 0 || (b == -1 && a == std::numeric_limits<int64_t>::min())) return std::nullopt;
+      const bool inexact_negative = a % b != 0 && ((a < 0) != (b < 0));
+      if (op == Expr::Op::kFloorDiv) return a / b - inexact_negative;
+      return a % b + (inexact_negative ? b : 0);
+    }
     case Expr::Op::kMin: return std::min(a, b);
     case Expr::Op::kMax: return std::max(a, b);
     case Expr::Op::kPow: {
       if (b < 0) return std::nullopt;
-      int64_t result = 1;
-      for (int64_t i = 0; i < b; ++i) result *= a;
+      if (a == 0 || a == 1 || a == -1) return b == 0 ? 1 : a == -1 && b % 2 == 0 ? 1 : a;
+      result = 1;
+      for (int64_t i = 0; i < b; ++i) {  // ends by overflow after 63 rounds at most
+        if (__builtin_mul_overflow(result, a, &result)) return std::nullopt;
+      }
       return result;
     }
     default: return std::nullopt;
@@ -141,7 +150,7 @@ Result<int64_t> Expr::Eval(const std::map<std::string, int64_t>& bindings) const
     ASSIGN_OR_RETURN(const int64_t v, operand.Eval(bindings));
     const bool first = &operand == &node_->operands.front();
     value = first ? std::optional(v) : Apply(node_->op, *value, v);
-    if (!value) return Error{Code::kBadInput, fmt::format("'{}' divides by zero", ToString()), "", ""};
+    if (!value) return Error{Code::kBadInput, fmt::format("'{}' divides by zero or leaves 64 bits", ToString()), "", ""};
   }
   return *value;
 }
