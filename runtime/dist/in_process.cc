@@ -1,0 +1,87 @@
+#include "runtime/dist/in_process.h"
+
+#include <condition_variable>
+#include <cstring>
+#include <mutex>
+
+namespace autospc {
+namespace {
+
+// Where the ranks meet. A generation ends when all have arrived.
+class Meeting {
+ public:
+  explicit Meeting(int size) : pieces_(size) {}
+
+  Status Arrive() {
+    std::unique_lock lock(mutex_);
+    const int64_t mine = generation_;
+    if (++arrived_ == static_cast<int>(pieces_.size())) {
+      arrived_ = 0;
+      ++generation_;
+      changed_.notify_all();
+    } else {
+      changed_.wait(lock, [&] { return aborted_ || generation_ != mine; });
+    }
+    if (aborted_) return Error{Code::kInterrupted, "the collective was aborted by another rank", "", ""};
+    return Ok();
+  }
+
+  void Abort() {
+    std::lock_guard lock(mutex_);
+    aborted_ = true;
+    changed_.notify_all();
+  }
+
+  std::vector<const void*>& pieces() { return pieces_; }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<const void*> pieces_;  // each rank's array of pieces
+  int64_t generation_ = 0;
+  int arrived_ = 0;
+  bool aborted_ = false;
+};
+
+class InProcessCommunicator : public Communicator {
+ public:
+  InProcessCommunicator(int rank, int size, std::shared_ptr<Meeting> meeting)
+      : Communicator(rank, size), meeting_(std::move(meeting)) {}
+
+  void Abort() override { meeting_->Abort(); }
+
+ protected:
+  Status Exchange(const Piece* pieces) override {
+    meeting_->pieces()[rank()] = pieces;
+    RETURN_IF_ERROR(meeting_->Arrive());
+    Status status = Ok();
+    for (int r = 0; r < size(); ++r) {
+      if (r == rank()) continue;
+      const Piece& theirs = static_cast<const Piece*>(meeting_->pieces()[r])[rank()];
+      if (theirs.send_bytes != pieces[r].recv_bytes) {
+        status = Error{Code::kFailed,
+                       fmt::format("rank {} sends {} bytes where rank {} expects {}", r, theirs.send_bytes, rank(),
+                                   pieces[r].recv_bytes), "", "the ranks run different programs"};
+        Abort();
+        break;
+      }
+      if (theirs.send_bytes > 0) std::memcpy(pieces[r].recv, theirs.send, theirs.send_bytes);
+    }
+    Status arrived = meeting_->Arrive();
+    return status.ok() ? arrived : status;
+  }
+
+ private:
+  std::shared_ptr<Meeting> meeting_;
+};
+
+}  // namespace
+
+std::vector<std::unique_ptr<Communicator>> MakeInProcessCommunicators(int size) {
+  auto meeting = std::make_shared<Meeting>(size);
+  std::vector<std::unique_ptr<Communicator>> ranks;
+  for (int r = 0; r < size; ++r) ranks.push_back(std::make_unique<InProcessCommunicator>(r, size, meeting));
+  return ranks;
+}
+
+}  // namespace autospc
