@@ -13,7 +13,7 @@ LOWER = ["runtime/base", "passes", "runtime/package", "codegen"]
 EVERYTHING = ["runtime", "passes", "codegen", "compiler", "cli", "tests"]
 LIBRARIES = ["fmt", "boost", "flatbuffers", "nlohmann", "torch", "gloo", "openssl", "gtest", "benchmark"]
 LAYERS = {
-    "runtime/base": (["runtime/base"], ["fmt"]),
+    "runtime/base": (["runtime/base"], ["fmt", "nlohmann", "openssl"]),
     "passes/ir": (["runtime/base", "passes/ir"], ["fmt"]),
     "passes": (["runtime/base", "passes"], ["fmt", "boost"]),
     "runtime/package": (["runtime/base", "runtime/package"], ["fmt", "flatbuffers", "nlohmann", "openssl"]),
