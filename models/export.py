@@ -87,7 +87,8 @@ def export_program(module, inputs, seq, longest=4096, dynamic_batch=False):
 def tidy(model_json, root, frames):
     """The graph's JSON without paths of this machine: sources are told from their package or from `root` on.
 
-    `frames` > 0 keeps that many innermost frames of each stack trace and drops metadata that no reader uses (small files)."""
+    `frames` > 0 makes a small file: of each stack trace it keeps that many innermost frames outside PyTorch, and it drops the
+    metadata that no reader uses."""
     text = re.sub(r'/[^" ]*?/site-packages/', "", model_json.decode())
     text = text.replace(os.path.join(root, ""), "")
     if frames <= 0:
@@ -97,8 +98,9 @@ def tidy(model_json, root, frames):
         if isinstance(value, dict):
             metadata = value.get("metadata")
             if isinstance(metadata, dict) and "stack_trace" in metadata:
-                trace = re.split(r"(?m)^(?=  File )", metadata["stack_trace"])
-                value["metadata"] = {"stack_trace": "".join(trace[-frames:]),
+                trace = re.split(r"(?m)^(?= *File )", metadata["stack_trace"])
+                own = [frame for frame in trace if frame.strip() and 'File "torch/' not in frame] or trace
+                value["metadata"] = {"stack_trace": "".join(own[-frames:]),
                                      **{k: v for k, v in metadata.items() if k == "nn_module_stack"}}
             return {k: shorten(v) for k, v in value.items()}
         return [shorten(v) for v in value] if isinstance(value, list) else value
