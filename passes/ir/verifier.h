@@ -1,0 +1,28 @@
+// Whether a graph is well formed, and whether its placements are lawful. Both report every violation, one line
+// each, in the order of the graph, naming the value or node and its source line.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "passes/ir/graph.h"
+#include "runtime/base/result.h"
+
+namespace autospc::ir {
+
+// Structure: symbols, inputs, definitions before uses, producers, names, sizes and strides, views inside their
+// storage, outputs, and that either all values have a placement or none. Empty: all is well.
+std::vector<std::string> Verify(const Graph& graph);
+
+// The first violations of Verify as one error (kFailed: a pass of ours broke the graph); ok if there is none.
+Status VerifyOrError(const Graph& graph, std::string_view after_pass);
+// The same for a list of violations, of Verify or VerifyPlacements.
+Status ViolationsToStatus(const std::vector<std::string>& violations, std::string_view after_pass);
+
+// The type system of placements (the rules are in passes/ir/README.md): conversions have the kinds that their
+// table says; any other op is replicated (R in, R out) or local (S, V in; S, V, P out); P enters only ops that are
+// linear in it. A graph without placements has no violation. Expects an empty Verify(graph).
+std::vector<std::string> VerifyPlacements(const Graph& graph);
+
+}  // namespace autospc::ir
