@@ -44,9 +44,10 @@ add_custom_command(
   DEPENDS "${CMAKE_SOURCE_DIR}/runtime/package/program.fbs" VERBATIM)
 add_custom_target(program_schema DEPENDS "${generated}/program_generated.h")
 
+find_package(OpenSSL 3.0 REQUIRED COMPONENTS Crypto)  # SHA-256 (Debian: libssl-dev)
 enable_testing()
 
-autospc_layer(base runtime/base LINK torch_fmt Threads::Threads)
+autospc_layer(base runtime/base LINK torch_fmt Threads::Threads OpenSSL::Crypto)
 autospc_layer(ir passes/ir LINK base)
 autospc_layer(framework passes/framework LINK ir)
 autospc_layer(canonical passes/canonical LINK framework)

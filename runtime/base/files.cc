@@ -1,0 +1,226 @@
+#include "runtime/base/files.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <utility>
+
+namespace autospc {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string Reason() { return std::strerror(errno); }
+
+Error ReadError(const std::string& path, const std::string& reason) {
+  return {Code::kBadInput, "cannot read file: " + reason, path, ""};
+}
+
+Error WriteError(const std::string& path, const std::string& reason) {
+  return {Code::kFailed, "cannot write: " + reason, path, "is there space, and may this user write there?"};
+}
+
+// A name beside `target` for mkstemp or mkdtemp; hidden, so that a glob does not find it.
+Result<std::string> TemplateBeside(const std::string& target) {
+  fs::path path = fs::path(target).lexically_normal();
+  if (!path.has_filename()) path = path.parent_path();  // a trailing slash
+  if (path.empty() || path.filename() == "." || path.filename() == "..")
+    return Error{Code::kUsage, "not a name for an output", target, "give the name of a new file or folder"};
+  const fs::path parent = path.has_parent_path() ? path.parent_path() : fs::path(".");
+  std::error_code error;
+  if (!fs::is_directory(parent, error))
+    return Error{Code::kUsage, "the output's parent folder does not exist", parent.string(), "make it first"};
+  return (parent / ("." + path.filename().string() + ".XXXXXX")).string();
+}
+
+// Opens a regular file and takes its size.
+Result<int> OpenRegular(const std::string& path, int64_t* size) {
+  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (fd < 0) return ReadError(path, Reason());
+  struct stat info;
+  if (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) {
+    close(fd);
+    return ReadError(path, S_ISDIR(info.st_mode) ? "it is a folder" : "it is not a regular file");
+  }
+  *size = info.st_size;
+  return fd;
+}
+
+void SyncFolderOf(const std::string& path) {
+  const fs::path parent = fs::path(path).has_parent_path() ? fs::path(path).parent_path() : fs::path(".");
+  const int fd = open(parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return;
+  (void)fsync(fd);
+  close(fd);
+}
+
+}  // namespace
+
+Result<MappedFile> MappedFile::Open(const std::string& path) {
+  MappedFile file;
+  file.path_ = path;
+  ASSIGN_OR_RETURN(const int fd, OpenRegular(path, &file.size_));
+  if (file.size_ > 0) {
+    void* data = mmap(nullptr, static_cast<size_t>(file.size_), PROT_READ, MAP_PRIVATE, fd, 0);
+    if (data == MAP_FAILED) {
+      const Error error = ReadError(path, Reason());
+      close(fd);
+      file.size_ = 0;
+      return error;
+    }
+    file.data_ = static_cast<const std::byte*>(data);
+  }
+  close(fd);
+  return file;
+}
+
+MappedFile::MappedFile(MappedFile&& other) noexcept
+    : path_(std::move(other.path_)), data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+
+MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
+  std::swap(path_, other.path_);
+  std::swap(data_, other.data_);
+  std::swap(size_, other.size_);
+  return *this;
+}
+
+MappedFile::~MappedFile() {
+  if (data_ != nullptr) munmap(const_cast<std::byte*>(data_), static_cast<size_t>(size_));
+}
+
+Result<std::string> ReadFile(const std::string& path, int64_t max_bytes) {
+  int64_t size = 0;
+  ASSIGN_OR_RETURN(const int fd, OpenRegular(path, &size));
+  if (size > max_bytes) {
+    close(fd);
+    return ReadError(path, fmt::format("it has {} bytes, at most {} are expected", size, max_bytes));
+  }
+  std::string content(static_cast<size_t>(size), '\0');
+  int64_t done = 0;
+  while (done < size) {
+    const ssize_t n = read(fd, content.data() + done, static_cast<size_t>(size - done));
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) {
+      const Error error = ReadError(path, n < 0 ? Reason() : "it became shorter while it was read");
+      close(fd);
+      return error;
+    }
+    done += n;
+  }
+  close(fd);
+  return content;
+}
+
+Result<FileWriter> FileWriter::Create(const std::string& path) {
+  ASSIGN_OR_RETURN(std::string name, TemplateBeside(path));
+  const int fd = mkostemp(name.data(), O_CLOEXEC);
+  if (fd < 0) return WriteError(path, Reason());
+  // mkstemp's mode is 0600: give what open() would have given.
+  const mode_t mask = umask(0);
+  umask(mask);
+  (void)fchmod(fd, 0666 & ~mask);
+  return FileWriter(path, std::move(name), fd);
+}
+
+FileWriter::FileWriter(std::string path, std::string temporary, int fd)
+    : path_(std::move(path)), temporary_(std::move(temporary)), fd_(fd) {}
+
+FileWriter::FileWriter(FileWriter&& other) noexcept
+    : path_(std::move(other.path_)),
+      temporary_(std::exchange(other.temporary_, "")),
+      fd_(std::exchange(other.fd_, -1)),
+      written_(other.written_) {}
+
+FileWriter::~FileWriter() {
+  if (fd_ >= 0) close(fd_);
+  if (!temporary_.empty()) unlink(temporary_.c_str());
+}
+
+Status FileWriter::Write(const void* data, int64_t bytes) {
+  const char* from = static_cast<const char*>(data);
+  while (bytes > 0) {
+    const ssize_t n = write(fd_, from, static_cast<size_t>(std::min<int64_t>(bytes, 1 << 30)));
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) return WriteError(path_, Reason());
+    from += n;
+    bytes -= n;
+    written_ += n;
+  }
+  return Ok();
+}
+
+Status FileWriter::Commit(bool durable, const std::string& path) {
+  const std::string& target = path.empty() ? path_ : path;
+  if (durable && fsync(fd_) != 0) return WriteError(target, Reason());
+  if (close(std::exchange(fd_, -1)) != 0) return WriteError(target, Reason());
+  if (rename(temporary_.c_str(), target.c_str()) != 0) return WriteError(target, Reason());
+  temporary_.clear();
+  if (durable) SyncFolderOf(target);
+  return Ok();
+}
+
+Status WriteFileAtomically(const std::string& path, std::string_view content, bool durable) {
+  ASSIGN_OR_RETURN(FileWriter writer, FileWriter::Create(path));
+  RETURN_IF_ERROR(writer.Write(content.data(), static_cast<int64_t>(content.size())));
+  return writer.Commit(durable);
+}
+
+Result<TempDirBeside> TempDirBeside::Create(const std::string& target) {
+  ASSIGN_OR_RETURN(std::string name, TemplateBeside(target));
+  if (mkdtemp(name.data()) == nullptr) return WriteError(target, Reason());
+  const mode_t mask = umask(0);
+  umask(mask);
+  (void)chmod(name.c_str(), 0777 & ~mask);
+  fs::path normal = fs::path(target).lexically_normal();
+  if (!normal.has_filename()) normal = normal.parent_path();
+  return TempDirBeside(normal.string(), std::move(name));
+}
+
+TempDirBeside::TempDirBeside(TempDirBeside&& other) noexcept
+    : target_(std::move(other.target_)), path_(std::exchange(other.path_, "")) {}
+
+TempDirBeside::~TempDirBeside() {
+  std::error_code ignored;
+  if (!path_.empty()) fs::remove_all(path_, ignored);
+}
+
+Status TempDirBeside::Commit(bool replace) {
+  if (renameat2(AT_FDCWD, path_.c_str(), AT_FDCWD, target_.c_str(), RENAME_NOREPLACE) == 0) {
+    path_.clear();
+    SyncFolderOf(target_);
+    return Ok();
+  }
+  const bool no_flags = errno == EINVAL || errno == ENOSYS;  // a file system without renameat2's flags
+  if (!no_flags && errno != EEXIST) return WriteError(target_, Reason());
+  std::error_code error;
+  const bool exists = fs::exists(fs::symlink_status(target_, error));
+  if (exists && !replace) return Error{Code::kUsage, "the output exists", target_, "give another name, or --force"};
+  if (exists && renameat2(AT_FDCWD, path_.c_str(), AT_FDCWD, target_.c_str(), RENAME_EXCHANGE) == 0) {
+    SyncFolderOf(target_);
+    return Ok();  // path_ is the old folder now: the destructor removes it
+  }
+  std::string old;
+  if (exists) {
+    ASSIGN_OR_RETURN(old, TemplateBeside(target_));
+    if (mkdtemp(old.data()) == nullptr || rename(target_.c_str(), old.c_str()) != 0)
+      return WriteError(target_, Reason());
+  }
+  if (rename(path_.c_str(), target_.c_str()) != 0) {
+    const Error failed = WriteError(target_, Reason());
+    if (!old.empty()) (void)rename(old.c_str(), target_.c_str());
+    return failed;
+  }
+  path_ = old;  // for the destructor
+  SyncFolderOf(target_);
+  return Ok();
+}
+
+}  // namespace autospc
