@@ -94,6 +94,7 @@ bool IsMatrixProduct(std::string_view op) {
 int64_t OutWorkspace(std::string_view op, const std::vector<TensorMeta>& operands,
                      const std::vector<TensorMeta>& results) {
   int64_t bytes = 0;
+  if (op.starts_with("aten.copy_.")) return 0;
   if (IsElementwise(op)) {
     const DType common = CommonType(operands);
     for (const TensorMeta& t : operands) {
@@ -195,6 +196,8 @@ const KernelEntry* FindKernel(std::string_view op) {
 
 KernelWay WayOf(std::string_view op, bool has_out_variant) {
   if (FindKernel(op) != nullptr) return KernelWay::kOwn;
+  const std::string_view base = op.substr(0, op.rfind('.'));
+  if (base.ends_with('_') && !base.ends_with("__")) return KernelWay::kInPlace;
   return has_out_variant ? KernelWay::kOut : KernelWay::kFallback;
 }
 
@@ -202,10 +205,21 @@ bool IsElementwise(std::string_view op) {
   return Lookup(kElementwise, op, [](std::string_view e) { return e; }) != nullptr;
 }
 
+bool MayRunInPlace(std::string_view op, bool has_out_variant, size_t num_results) {
+  switch (WayOf(op, has_out_variant)) {
+    case KernelWay::kOwn: return FindKernel(op)->in_place_ok;
+    case KernelWay::kInPlace: return false;
+    case KernelWay::kOut: return IsElementwise(op);
+    case KernelWay::kFallback: return num_results == 1;
+  }
+  return false;
+}
+
 int64_t KernelWorkspace(std::string_view op, const std::vector<TensorMeta>& operands,
                         const std::vector<TensorMeta>& results, int world_size, bool has_out_variant) {
   switch (WayOf(op, has_out_variant)) {
     case KernelWay::kOwn: return OwnWorkspace(op, operands, results, world_size);
+    case KernelWay::kInPlace:
     case KernelWay::kOut: return OutWorkspace(op, operands, results);
     case KernelWay::kFallback: return FallbackWorkspace(operands, results);
   }

@@ -2,8 +2,9 @@
 // may run in place, and how many bytes of scratch an instruction needs. Compiler and runtime link the same
 // table, so that the memory plan and the executor cannot disagree. No LibTorch here.
 //
-// An instruction runs in one of three ways, tried in this order:
+// An instruction runs in one of these ways, tried in this order:
 //   own kernel   listed in the table below: writes where it is told;
+//   in place     a LibTorch op that writes to its operands ("aten.copy_.default");
 //   out variant  LibTorch has an `.out` overload registered for the device itself (a composite one allocates
 //                a full result and does not count): writes where it is told;
 //   fallback     the functional op runs, its allocations are served from the planned workspace, and the
@@ -31,7 +32,7 @@ struct TensorMeta {
 
 int64_t ElementBytes(program::DType dtype);
 
-enum class KernelWay : uint8_t { kOwn, kOut, kFallback };
+enum class KernelWay : uint8_t { kOwn, kInPlace, kOut, kFallback };
 
 // An op that the runtime executes with a kernel of its own.
 struct KernelEntry {
@@ -48,6 +49,10 @@ KernelWay WayOf(std::string_view op, bool has_out_variant);
 // same dtype, sizes and strides: each element is read before it is written (TensorIterator checks full
 // overlap and allows it).
 bool IsElementwise(std::string_view op);
+
+// Whether a result may lie exactly on a dying operand of the same dtype, sizes and strides: kernels of our own
+// that say so, elementwise ones, and those that run elsewhere and copy their one result out at the end.
+bool MayRunInPlace(std::string_view op, bool has_out_variant, size_t num_results);
 
 // Bytes of scratch of one instruction: what its kernel may allocate besides its results, in units that the
 // workspace allocator serves (each allocation is rounded up to 64). `operands` and `results` as in the

@@ -1,0 +1,34 @@
+#include "codegen/kernel_traits.h"
+
+#include <map>
+#include <memory>
+#include <utility>
+
+namespace autospc::codegen {
+
+TensorMeta MetaOf(const ir::Value& value) {
+  TensorMeta meta{static_cast<program::DType>(value.dtype), value.int_sizes(), value.int_strides()};
+  if (meta.strides.size() == meta.sizes.size()) return meta;
+  meta.strides.assign(meta.sizes.size(), 1);
+  for (size_t d = meta.sizes.size(); d-- > 1;) meta.strides[d - 1] = meta.strides[d] * std::max<int64_t>(meta.sizes[d], 1);
+  return meta;
+}
+
+memory::OpTraitsFn KernelTraits(int world_size, HasOutFn has_out) {
+  auto known = std::make_shared<std::map<std::string, bool>>();
+  return [world_size, has_out = std::move(has_out), known](const ir::Graph& graph, const ir::Node& node) {
+    auto it = known->find(node.op);
+    if (it == known->end()) it = known->emplace(node.op, has_out && has_out(node.op)).first;
+    const bool out = it->second;
+    std::vector<TensorMeta> operands, results;
+    for (ir::ValueId v : node.Operands()) operands.push_back(MetaOf(graph.value(v)));
+    for (ir::ValueId v : node.results) results.push_back(MetaOf(graph.value(v)));
+    memory::OpTraits traits;
+    traits.in_place_ok = MayRunInPlace(node.op, out, results.size());
+    traits.workspace_bytes = KernelWorkspace(node.op, operands, results, world_size, out);
+    traits.communication_bytes = CommunicationWorkspace(node.op, operands, results, world_size);
+    return traits;
+  };
+}
+
+}  // namespace autospc::codegen

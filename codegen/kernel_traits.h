@@ -1,0 +1,20 @@
+// What the kernel table (runtime/package/kernels.h) says of a graph's node, as the memory planner asks it.
+#pragma once
+
+#include <functional>
+#include <string>
+
+#include "passes/memory/op_traits.h"
+#include "runtime/package/kernels.h"
+
+namespace autospc::codegen {
+
+// Whether LibTorch has an `.out` overload of this op that writes where it is told (runtime/outvariant).
+using HasOutFn = std::function<bool(const std::string& op)>;
+
+TensorMeta MetaOf(const ir::Value& value);
+
+// Answers of `has_out` are asked once per op and kept.
+memory::OpTraitsFn KernelTraits(int world_size, HasOutFn has_out);
+
+}  // namespace autospc::codegen
