@@ -18,7 +18,7 @@ LAYERS = {
     "passes": (["runtime/base", "passes"], ["fmt", "boost"]),
     "runtime/package": (["runtime/base", "runtime/package"], ["fmt", "flatbuffers", "nlohmann", "openssl"]),
     "codegen": (LOWER, ["fmt", "flatbuffers", "nlohmann", "openssl"]),
-    "compiler": (LOWER + ["compiler"], LIBRARIES),
+    "compiler": (LOWER + ["runtime/outvariant", "compiler"], LIBRARIES),
     "runtime": (RUNTIME, LIBRARIES),
     "cli/autosp_run": (RUNTIME, LIBRARIES),  # the program that ships to the ranks holds no compiler code
     "cli": (EVERYTHING[:-1], LIBRARIES),

