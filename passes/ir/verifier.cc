@@ -145,6 +145,10 @@ class Verifier {
         for (const Expr& e : a.ints) Expression(e, where);
       }
     }
+    if (n.op == "autosp.all_reduce_" && !n.args.empty() && graph_.has_value(n.args[0].value)) {
+      const ValueId base = graph_.value(n.args[0].value).base;
+      reduced_.insert(base == kNoValue ? n.args[0].value : base);
+    }
     for (const ValueId v : n.Operands()) {
       if (!graph_.has_value(v)) {
         Report("{} uses {}, which does not exist", where, Ref(v));
@@ -284,7 +288,8 @@ class Verifier {
         }
       }
       OutputTarget(out);
-      const bool must_agree = out.kind != OutputKind::kUser && out.kind != OutputKind::kStateUpdate;
+      const bool must_agree = out.kind != OutputKind::kUser && out.kind != OutputKind::kStateUpdate &&
+                              !reduced_.contains(v.base == kNoValue ? v.id : v.base);
       if (must_agree && !v.placement.is_none() && !v.placement.is_replicated()) {
         Report("output {} '{}' is {}, not replicated: {}", Name(out.kind), out.name, v.placement.ToString(), Ref(v.id));
       }
@@ -309,6 +314,7 @@ class Verifier {
   const Graph& graph_;
   std::vector<std::string> violations_;
   std::set<ValueId> defined_;
+  std::set<ValueId> reduced_;  // storages that an in-place all-reduce makes replicated, whatever their placement
 };
 
 }  // namespace
