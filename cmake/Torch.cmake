@@ -24,3 +24,7 @@ target_compile_definitions(torch_cpu INTERFACE FMT_HEADER_ONLY USE_DISTRIBUTED U
 target_link_libraries(torch_cpu INTERFACE torch_c10)
 # libtorch_cpu.so needs cudart and cupti even for CPU work; the wheels beside it hold them.
 target_link_options(torch_cpu INTERFACE "-Wl,--allow-shlib-undefined" "-Wl,-rpath,${AUTOSPC_TORCH}/lib")
+# at::parallel_for is a template over OpenMP: without the flag it runs on one thread. The runtime library that is
+# loaded is the wheel's own libgomp.so.1 (first in the run path), the one LibTorch uses.
+target_compile_options(torch_cpu INTERFACE -fopenmp)
+target_link_options(torch_cpu INTERFACE -fopenmp)

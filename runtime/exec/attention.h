@@ -57,12 +57,12 @@ struct AttentionArgs {
   int64_t site = 0;
   AttentionView out;    // [B, Hq, Sq, Dv]; written by the forward pass, read by the backward pass
   void* lse = nullptr;  // [B, Hq, Sq] contiguous, float32 (float64 for float64); -inf for an empty row
-  std::span<std::byte> workspace;  // aligned to 64, at least AttentionWorkspace / AttentionBackwardWorkspace bytes
+  std::span<std::byte> workspace;  // aligned to 64; Attention(Backward)Workspace(ShapeOf(args)) bytes, at least one slice
 };
 
 struct AttentionBackwardArgs : AttentionArgs {
   AttentionView grad_out;    // [B, Hq, Sq, Dv]
-  AttentionView dq, dk, dv;  // as q, k, v; each may have data == nullptr: not wanted. Wholly overwritten.
+  AttentionView dq, dk, dv;  // as q, k, v; wholly overwritten
 };
 
 // kBadInput: sizes, types, head or vector indices that don't fit together, or a workspace that is too small.
@@ -76,6 +76,7 @@ void AttentionBackward(const AttentionBackwardArgs& args);
 
 // The formula's view of the arguments.
 AttentionShape ShapeOf(const AttentionArgs& args);
+AttentionShape ShapeOf(const AttentionBackwardArgs& args);
 
 // Views of tensors of 4 and 2 dims (attention_view.cc).
 AttentionView ViewOf(const at::Tensor& tensor);

@@ -1,0 +1,58 @@
+#include "runtime/package/attention_workspace.h"
+
+#include <algorithm>
+
+namespace autospc {
+namespace {
+
+int64_t DivUp(int64_t a, int64_t b) { return (a + b - 1) / b; }
+int64_t Aligned(int64_t bytes) { return DivUp(bytes, 64) * 64; }
+
+// The sizes of a slice's buffers; the kernels carve them in the same way (runtime/exec/attention_tiles.h).
+struct Tiles {
+  explicit Tiles(const AttentionShape& s)
+      : rows(std::min(kAttentionQueryTile, std::max<int64_t>(s.q_len, 1))),
+        columns(std::min(kAttentionKeyTile, std::max<int64_t>(s.k_len, 1))),
+        element(std::max<int64_t>(s.element_size, 4)) {}
+
+  int64_t Scores() const { return Aligned(rows * Aligned(columns * element)); }
+  int64_t Matrix(int64_t count, int64_t length) const { return Aligned(count * Aligned(length * element)); }
+  int64_t Column() const { return Aligned(rows * element); }
+
+  int64_t rows, columns, element;
+};
+
+int64_t QueryTasks(const AttentionShape& s) { return s.batch * s.q_heads * DivUp(s.q_len, kAttentionQueryTile); }
+int64_t KeyTasks(const AttentionShape& s) { return s.batch * s.kv_heads * DivUp(s.k_len, kAttentionKeyTile); }
+
+}  // namespace
+
+int64_t AttentionForwardSlices(const AttentionShape& s, int threads) {
+  return std::clamp<int64_t>(QueryTasks(s), 1, threads);
+}
+
+int64_t AttentionBackwardSlices(const AttentionShape& s, int threads) {
+  return std::clamp<int64_t>(std::max(QueryTasks(s), KeyTasks(s)), 1, threads);
+}
+
+int64_t AttentionForwardSliceBytes(const AttentionShape& s) {
+  const Tiles t(s);
+  // Scores, the unnormalised output, and per row the maximum, the sum and the correction.
+  int64_t bytes = t.Scores() + t.Matrix(t.rows, s.value_dim) + 3 * t.Column();
+  if (!s.direct) bytes += t.Matrix(t.rows, s.dim) + t.Matrix(t.columns, s.dim) + t.Matrix(t.columns, s.value_dim);
+  return bytes;
+}
+
+int64_t AttentionBackwardSliceBytes(const AttentionShape& s) {
+  const Tiles t(s);
+  // Probabilities, gradients of the scores, and per row the log-sum-exp and the sum of grad_out * out.
+  int64_t bytes = 2 * t.Scores() + 2 * t.Column();
+  if (!s.direct) {
+    // q, k, v and their gradients; out and its gradient.
+    bytes += 2 * (t.Matrix(t.rows, s.dim) + t.Matrix(t.columns, s.dim) + t.Matrix(t.columns, s.value_dim) +
+                  t.Matrix(t.rows, s.value_dim));
+  }
+  return bytes;
+}
+
+}  // namespace autospc
