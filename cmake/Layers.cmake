@@ -70,6 +70,12 @@ foreach(layer package codegen import autodiff compiler exec train)
   endif()
 endforeach()
 
+# What the programs share: flags, and nothing above runtime/base.
+add_library(cliflags STATIC "${CMAKE_SOURCE_DIR}/cli/flags.cc")
+target_include_directories(cliflags PUBLIC "${CMAKE_SOURCE_DIR}")
+target_compile_options(cliflags PRIVATE -Wall -Wextra -Wno-unused-parameter)
+target_link_libraries(cliflags PUBLIC base Boost::program_options)
+
 # Programs: cli/NAME.cc, all of them parse, call one function, print.
 function(autospc_program NAME)
   cmake_parse_arguments(L "" "" "LINK" ${ARGN})
@@ -77,11 +83,11 @@ function(autospc_program NAME)
   if(EXISTS "${CMAKE_SOURCE_DIR}/cli/${file}.cc")
     add_executable(${NAME} "cli/${file}.cc")
     target_include_directories(${NAME} PRIVATE "${CMAKE_SOURCE_DIR}")
-    target_link_libraries(${NAME} PRIVATE ${L_LINK} Boost::program_options)
+    target_link_libraries(${NAME} PRIVATE ${L_LINK} cliflags)
   endif()
 endfunction()
 autospc_program(autospc LINK compiler)
-autospc_program(autospc-opt LINK framework canonical partition step memory)
+autospc_program(autospc-opt LINK codegen)
 autospc_program(autosp-run LINK train)
 
 autospc_test(test_base base LINK base)
@@ -99,7 +105,7 @@ autospc_test(test_compiler compiler LINK compiler)
 autospc_test(test_exec exec LINK exec)
 autospc_test(test_dist dist LINK dist)
 autospc_test(test_train train LINK train)
-autospc_test(test_cli cli LINK base)
+autospc_test(test_cli cli LINK cliflags)
 autospc_test(test_e2e e2e LINK base)
 
 # The end-to-end tests drive the programs; the layer check needs nothing built.

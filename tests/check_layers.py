@@ -20,7 +20,8 @@ LAYERS = {
     "codegen": (LOWER, ["fmt", "flatbuffers", "nlohmann", "openssl"]),
     "compiler": (LOWER + ["runtime/outvariant", "compiler"], LIBRARIES),
     "runtime": (RUNTIME, LIBRARIES),
-    "cli/autosp_run": (RUNTIME, LIBRARIES),  # the program that ships to the ranks holds no compiler code
+    "cli/flags": (["runtime/base", "cli/flags.h"], ["fmt", "boost"]),
+    "cli/autosp_run": (RUNTIME + ["cli/flags.h"], LIBRARIES),  # the program that ships to the ranks holds no compiler code
     "cli": (EVERYTHING[:-1], LIBRARIES),
     "tests": (EVERYTHING, LIBRARIES),
 }
@@ -34,7 +35,7 @@ SOURCE = (".cc", ".h", ".cpp", ".hpp", ".cu", ".cuh")
 
 
 def under(path, folder):
-    return path == folder or path.startswith(folder + "/") or (folder == "cli/autosp_run" and path.startswith(folder))
+    return path == folder or path.startswith(folder + "/") or (folder in ("cli/autosp_run", "cli/flags") and path.startswith(folder))
 
 
 def layer_of(path):

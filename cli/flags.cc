@@ -1,0 +1,142 @@
+#include "cli/flags.h"
+
+#include <algorithm>
+#include <charconv>
+#include <numeric>
+
+#include <boost/program_options/parsers.hpp>
+
+#include "runtime/base/bytes.h"
+#include "runtime/base/log.h"
+
+namespace autospc::cli {
+namespace {
+
+// "--seq_len=a_b" -> "--seq-len=a_b"; what follows a bare "--" is no flag.
+std::vector<std::string> WithDashes(std::vector<std::string> arguments) {
+  for (std::string& a : arguments) {
+    if (a == "--") break;
+    if (!a.starts_with("--")) continue;
+    std::replace(a.begin(), a.begin() + static_cast<std::ptrdiff_t>(std::min(a.find('='), a.size())), '_', '-');
+  }
+  return arguments;
+}
+
+Error Usage(std::string what, std::string hint) { return {Code::kUsage, std::move(what), "", std::move(hint)}; }
+
+std::string DidYouMean(const std::string& nearest) { return nearest.empty() ? "" : fmt::format("did you mean '{}'? ", nearest); }
+
+// Boost's message-making depends on the kind of its exception; ours says which flag and what is wrong with it.
+Error FromException(const po::error& failure, const std::string& program, const po::options_description& options) {
+  const std::string help = fmt::format("{} --help shows all flags", program);
+  if (const auto* unknown = dynamic_cast<const po::unknown_option*>(&failure)) {
+    std::vector<std::string> known;
+    for (const auto& option : options.options()) known.push_back("--" + option->long_name());
+    std::string flag = unknown->get_option_name();
+    if (!flag.starts_with("-")) flag = "--" + flag;
+    return Usage(fmt::format("unknown flag '{}'", flag), DidYouMean(Nearest(flag, known)) + help);
+  }
+  if (const auto* about = dynamic_cast<const po::error_with_option_name*>(&failure)) {
+    const std::string flag = about->get_option_name();
+    const auto* invalid = dynamic_cast<const po::validation_error*>(&failure);
+    if (dynamic_cast<const po::multiple_occurrences*>(&failure)) return Usage(fmt::format("'{}' is given twice", flag), help);
+    if (dynamic_cast<const po::invalid_command_line_syntax*>(&failure)) {
+      const auto& syntax = static_cast<const po::invalid_command_line_syntax&>(failure);
+      if (syntax.kind() == po::invalid_syntax::extra_parameter) return Usage(fmt::format("'{}' takes no value", flag), help);
+      return Usage(fmt::format("'{}' needs a value", flag), help);
+    }
+    if (invalid) return Usage(fmt::format("bad value of '{}': {}", flag, failure.what()), help);
+  }
+  return Usage(failure.what(), help);
+}
+
+}  // namespace
+
+std::vector<std::string> Arguments(int argc, char** argv, int from) {
+  return argc <= from ? std::vector<std::string>() : std::vector<std::string>(argv + from, argv + argc);
+}
+
+Result<Flags> ParseFlags(const std::string& program, const std::vector<std::string>& arguments,
+                         const po::options_description& options, const po::positional_options_description& positional) {
+  try {
+    po::command_line_parser parser(WithDashes(arguments));
+    const int style = po::command_line_style::unix_style & ~po::command_line_style::allow_guessing;
+    const po::parsed_options parsed = parser.options(options).positional(positional).style(style).run();
+    Flags flags;
+    po::store(parsed, flags.values);
+    po::notify(flags.values);
+    for (const po::option& o : parsed.options) {
+      if (o.position_key == -1) flags.order.push_back(o.string_key);
+    }
+    return flags;
+  } catch (const po::too_many_positional_options_error&) {
+    return Usage("too many arguments without a flag", fmt::format("{} --help shows what is expected", program));
+  } catch (const po::error& failure) {
+    return FromException(failure, program, options);
+  }
+}
+
+std::string Nearest(std::string_view word, const std::vector<std::string>& candidates) {
+  std::string best;
+  size_t least = std::max<size_t>(2, word.size() / 3) + 1;  // one beyond the greatest distance that is near
+  for (const std::string& candidate : candidates) {
+    // Levenshtein's distance, a row at a time.
+    std::vector<size_t> row(candidate.size() + 1);
+    std::iota(row.begin(), row.end(), 0);
+    for (size_t i = 1; i <= word.size(); ++i) {
+      size_t diagonal = row[0];
+      row[0] = i;
+      for (size_t j = 1; j <= candidate.size(); ++j) {
+        const size_t substituted = diagonal + (word[i - 1] != candidate[j - 1]);
+        diagonal = row[j];
+        row[j] = std::min({row[j] + 1, row[j - 1] + 1, substituted});
+      }
+    }
+    if (row.back() < least) {
+      least = row.back();
+      best = candidate;
+    }
+  }
+  return best;
+}
+
+Result<int64_t> InRange(std::string_view flag, int64_t value, int64_t least, int64_t most) {
+  if (value >= least && value <= most) return value;
+  return Usage(fmt::format("'{}' is {}", flag, value), fmt::format("it lies between {} and {}", least, most));
+}
+
+Result<std::string> OneOf(std::string_view flag, const std::string& value, const std::vector<std::string>& choices) {
+  if (std::find(choices.begin(), choices.end(), value) != choices.end()) return value;
+  return Usage(fmt::format("'{}' is '{}'", flag, value),
+               DidYouMean(Nearest(value, choices)) + fmt::format("it is one of: {}", fmt::join(choices, ", ")));
+}
+
+Result<int64_t> Bytes(std::string_view flag, const std::string& value) {
+  Result<int64_t> bytes = ParseBytes(value);
+  if (bytes.ok()) return bytes;
+  Error error = std::move(bytes).error();
+  error.what = fmt::format("'{}': {}", flag, error.what);
+  return error;
+}
+
+Result<std::vector<int64_t>> IntList(std::string_view flag, const std::string& value) {
+  std::vector<int64_t> numbers;
+  const char *at = value.data(), *const end = value.data() + value.size();
+  while (true) {
+    int64_t number = 0;
+    const auto [next, failed] = std::from_chars(at, end, number);
+    if (failed != std::errc() || (next != end && *next != ',')) {
+      return Usage(fmt::format("'{}' is '{}', not a list of numbers", flag, value), "write it like 1,2,4");
+    }
+    numbers.push_back(number);
+    if (next == end) return numbers;
+    at = next + 1;
+  }
+}
+
+int Fail(const Error& error) {
+  LogError(error);
+  return static_cast<int>(error.code);
+}
+
+}  // namespace autospc::cli
