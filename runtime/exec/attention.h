@@ -62,7 +62,7 @@ struct AttentionArgs {
 
 struct AttentionBackwardArgs : AttentionArgs {
   AttentionView grad_out;    // [B, Hq, Sq, Dv]
-  AttentionView dq, dk, dv;  // as q, k, v; wholly overwritten
+  AttentionView dq, dk, dv;  // as q, k, v; wholly overwritten. data == nullptr: not wanted
 };
 
 // kBadInput: sizes, types, head or vector indices that don't fit together, or a workspace that is too small.

@@ -17,11 +17,31 @@ void Zero(Matrix<T> m, int64_t rows, int64_t columns) {
   for (int64_t r = 0; r < rows; ++r) std::fill(m.data + r * m.ld, m.data + r * m.ld + columns, T(0));
 }
 
-// Where a tile's gradient adds up: where it lies, or in a buffer that is stored when the tile is done.
+// Where a tile's gradient adds up: where it lies, or in a buffer that is stored when the tile is done. Zero at first.
 template <typename T>
-Matrix<T> Accumulator(const AttentionView& view, bool direct, int64_t b, int64_t h, int64_t row, Matrix<T> buffer) {
-  return direct ? Place<T>(view, b, h, row) : buffer;
-}
+class Accumulator {
+ public:
+  Accumulator(const AttentionBackwardArgs& args, const AttentionView& view, int64_t b, int64_t h, int64_t row,
+              int64_t rows, bool direct, Matrix<T> buffer)
+      : args_(args), view_(view), b_(b), h_(h), row_(row), rows_(rows) {
+    if (!wanted()) return;
+    sum_ = direct ? Place<T>(view, b, h, row) : buffer;
+    Zero(sum_, rows, view.sizes[3]);
+  }
+
+  bool wanted() const { return view_.data != nullptr; }
+  // From row `first` of the tile on.
+  Matrix<T> rows(int64_t first) const { return {sum_.data + first * sum_.ld, sum_.ld}; }
+  void Store() const {
+    if (wanted()) StoreTile(Const(sum_), view_, args_.dtype, b_, h_, row_, rows_);
+  }
+
+ private:
+  const AttentionBackwardArgs& args_;
+  const AttentionView& view_;
+  const int64_t b_, h_, row_, rows_;
+  Matrix<T> sum_;
+};
 
 // Walks over tiles of the score matrix, recomputing probabilities from the log-sum-exp. A tile's gradients come
 // from the same products in the same order whether it is visited for dk and dv, for dq, or for all three.
@@ -61,10 +81,8 @@ class BackwardTiles {
   void RunKeys(int64_t b, int64_t kv_head, int64_t key, bool with_dq) {
     LoadKeys(b, kv_head, key);
     const int64_t n = key_tile_.end - key_tile_.begin;
-    const Matrix<T> dk = Accumulator(args_.dk, direct_, b, kv_head, key, dk_buffer_);
-    const Matrix<T> dv = Accumulator(args_.dv, direct_, b, kv_head, key, dv_buffer_);
-    Zero(dk, n, dim_);
-    Zero(dv, n, value_dim_);
+    const Accumulator<T> dk(args_, args_.dk, b, kv_head, key, n, direct_, dk_buffer_);
+    const Accumulator<T> dv(args_, args_.dv, b, kv_head, key, n, direct_, dv_buffer_);
     for (int64_t head = 0; head < heads_; ++head) {
       if (!Reads(head, kv_head)) continue;
       const HeadMask mask(args_, b, head);
@@ -76,12 +94,14 @@ class BackwardTiles {
         LoadQueries(b, head, row, rows);
         Recompute(mask, row, rows, keys, kind);
         if (with_dq) AddToQueries(rows, keys, Place<T>(args_.dq, b, head, row));
-        const int64_t first = keys.begin - key;
-        AddToKeys(mask, row, rows, keys, {dk.data + first * dk.ld, dk.ld}, {dv.data + first * dv.ld, dv.ld});
+        if (dk.wanted()) AddToKeys(rows, keys, ds_, q_, dim_, dk.rows(keys.begin - key));
+        if (!dv.wanted()) continue;
+        if (args_.dropout_p > 0) mask.Drop(p_, row, rows, keys);
+        AddToKeys(rows, keys, p_, grad_, value_dim_, dv.rows(keys.begin - key));
       }
     }
-    StoreTile(Const(dk), args_.dk, args_.dtype, b, kv_head, key, n);
-    StoreTile(Const(dv), args_.dv, args_.dtype, b, kv_head, key, n);
+    dk.Store();
+    dv.Store();
   }
 
   // dq of one tile of queries.
@@ -89,17 +109,16 @@ class BackwardTiles {
     const int64_t rows = std::min(kAttentionQueryTile, rows_ - row);
     const HeadMask mask(args_, b, head);
     LoadQueries(b, head, row, rows);
-    const Matrix<T> dq = Accumulator(args_.dq, direct_, b, head, row, dq_buffer_);
-    Zero(dq, rows, dim_);
+    const Accumulator<T> dq(args_, args_.dq, b, head, row, rows, direct_, dq_buffer_);
     for (int64_t key = 0; key < keys_; key += kAttentionKeyTile) {
       TileKind kind;
       const Interval keys = mask.Keys(row, rows, {key, std::min(keys_, key + kAttentionKeyTile)}, &kind);
       if (keys.empty()) continue;
       LoadKeys(b, args_.kv_heads[static_cast<size_t>(head)], key);
       Recompute(mask, row, rows, keys, kind);
-      AddToQueries(rows, keys, dq);
+      AddToQueries(rows, keys, dq.rows(0));
     }
-    StoreTile(Const(dq), args_.dq, args_.dtype, b, head, row, rows);
+    dq.Store();
   }
 
  private:
@@ -143,11 +162,10 @@ class BackwardTiles {
     Gemm<T>(false, false, rows, dim_, keys.end - keys.begin, 1, Const(ds_), KeyRows(k_, keys), 1, dq);
   }
 
-  void AddToKeys(const HeadMask& mask, int64_t row, int64_t rows, Interval keys, Matrix<T> dk, Matrix<T> dv) {
-    const int64_t n = keys.end - keys.begin;
-    Gemm<T>(true, false, n, dim_, rows, 1, Const(ds_), q_, 1, dk);
-    if (args_.dropout_p > 0) mask.Drop(p_, row, rows, keys);
-    Gemm<T>(true, false, n, value_dim_, rows, 1, Const(p_), grad_, 1, dv);
+  // sum += by_query^T * queries
+  void AddToKeys(int64_t rows, Interval keys, Matrix<T> by_query, Matrix<const T> queries, int64_t length,
+                 Matrix<T> sum) const {
+    Gemm<T>(true, false, keys.end - keys.begin, length, rows, 1, Const(by_query), queries, 1, sum);
   }
 
   const AttentionBackwardArgs& args_;
@@ -172,20 +190,21 @@ void Backward(const AttentionBackwardArgs& args) {
   // One walk over a group's tiles takes 5 products a tile, but there may be too few groups to keep all threads at
   // work; two walks, for dk and dv and for dq, take 7 and divide into tiles.
   const int64_t rounds = (groups + threads - 1) / threads;
-  if (shape.direct && 5 * rounds * threads <= 7 * groups) {
+  const bool for_keys = args.dk.data != nullptr || args.dv.data != nullptr, for_queries = args.dq.data != nullptr;
+  if (shape.direct && for_keys && for_queries && 5 * rounds * threads <= 7 * groups) {
     ForEachTask(groups, slices, [&](int64_t i, int64_t slice) {
       BackwardTiles<T>(args, slice).RunGroup(i / shape.kv_heads, i % shape.kv_heads);
     });
     return;
   }
-  ForEachTask(groups * key_tiles, slices, [&](int64_t i, int64_t slice) {
+  ForEachTask(for_keys ? groups * key_tiles : 0, slices, [&](int64_t i, int64_t slice) {
     // Tiles outermost and backwards: the lowest keys, seen by most queries under a causal mask, go first.
     const int64_t tile = key_tiles - 1 - i / groups;
     BackwardTiles<T>(args, slice)
         .RunKeys(i / shape.kv_heads % shape.batch, i % shape.kv_heads, tile * kAttentionKeyTile, false);
   });
   const int64_t heads = shape.batch * shape.q_heads;
-  ForEachTask(heads * query_tiles, slices, [&](int64_t i, int64_t slice) {
+  ForEachTask(for_queries ? heads * query_tiles : 0, slices, [&](int64_t i, int64_t slice) {
     BackwardTiles<T>(args, slice)
         .RunQueries(i / shape.q_heads % shape.batch, i % shape.q_heads, i / heads * kAttentionQueryTile);
   });

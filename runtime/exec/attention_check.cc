@@ -103,7 +103,8 @@ AttentionShape Shape(const AttentionArgs& a) {
 }
 
 bool AllDirect(c10::ScalarType dtype, std::initializer_list<const AttentionView*> views) {
-  return std::all_of(views.begin(), views.end(), [&](const AttentionView* v) { return IsDirect(*v, dtype); });
+  return std::all_of(views.begin(), views.end(),
+                     [&](const AttentionView* v) { return v->data == nullptr || IsDirect(*v, dtype); });
 }
 
 }  // namespace
@@ -127,9 +128,10 @@ Status CheckAttention(const AttentionArgs& args) {
 Status CheckAttentionBackward(const AttentionBackwardArgs& args) {
   RETURN_IF_ERROR(CheckCommon(args, AttentionBackwardSliceBytes(ShapeOf(args))));
   RETURN_IF_ERROR(CheckSizes("grad_out", args.grad_out, args.out.sizes));
-  RETURN_IF_ERROR(CheckSizes("dq", args.dq, args.q.sizes));
-  RETURN_IF_ERROR(CheckSizes("dk", args.dk, args.k.sizes));
-  return CheckSizes("dv", args.dv, args.v.sizes);
+  if (args.dq.data != nullptr) RETURN_IF_ERROR(CheckSizes("dq", args.dq, args.q.sizes));
+  if (args.dk.data != nullptr) RETURN_IF_ERROR(CheckSizes("dk", args.dk, args.k.sizes));
+  if (args.dv.data != nullptr) RETURN_IF_ERROR(CheckSizes("dv", args.dv, args.v.sizes));
+  return Ok();
 }
 
 }  // namespace autospc::exec

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "runtime/package/kernels.h"
+
 namespace autospc {
 namespace {
 
@@ -24,6 +26,10 @@ struct Tiles {
 
 int64_t QueryTasks(const AttentionShape& s) { return s.batch * s.q_heads * DivUp(s.q_len, kAttentionQueryTile); }
 int64_t KeyTasks(const AttentionShape& s) { return s.batch * s.kv_heads * DivUp(s.k_len, kAttentionKeyTile); }
+
+bool IsDirect(const TensorMeta& t) {
+  return ElementBytes(t.dtype) >= 4 && IsDirectRow(t.sizes[2], t.sizes[3], t.strides[2], t.strides[3]);
+}
 
 }  // namespace
 
@@ -53,6 +59,23 @@ int64_t AttentionBackwardSliceBytes(const AttentionShape& s) {
                   t.Matrix(t.rows, s.value_dim));
   }
   return bytes;
+}
+
+int64_t AttentionOpWorkspace(std::string_view op, const std::vector<TensorMeta>& operands,
+                             const std::vector<TensorMeta>& results) {
+  const bool backward = op == "autosp.attention_backward";
+  const size_t first = backward ? 1 : 0;  // grad_out comes before q
+  const TensorMeta &q = operands[first], &k = operands[first + 1], &v = operands[first + 2];
+  AttentionShape s;
+  s.batch = q.sizes[0], s.q_heads = q.sizes[1], s.kv_heads = k.sizes[1];
+  s.q_len = q.sizes[2], s.k_len = k.sizes[2];
+  s.dim = q.sizes[3], s.value_dim = v.sizes[3];
+  s.element_size = ElementBytes(q.dtype);
+  s.direct = IsDirect(q) && IsDirect(k) && IsDirect(v);
+  if (!backward) return AttentionWorkspace(s);
+  s.direct = s.direct && IsDirect(operands[0]) && IsDirect(operands[operands.size() - 2]) &&
+             std::all_of(results.begin(), results.end(), IsDirect);
+  return AttentionBackwardWorkspace(s);
 }
 
 }  // namespace autospc

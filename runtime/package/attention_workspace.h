@@ -3,8 +3,12 @@
 #pragma once
 
 #include <cstdint>
+#include <string_view>
+#include <vector>
 
 namespace autospc {
+
+struct TensorMeta;  // runtime/package/kernels.h
 
 // What the formula needs to know of an attention: q [batch, q_heads, q_len, dim], k [batch, kv_heads, k_len, dim],
 // v [batch, kv_heads, k_len, value_dim], each element of `element_size` bytes (2: bfloat16, float16; 4; 8).
@@ -45,5 +49,10 @@ inline int64_t AttentionWorkspace(const AttentionShape& shape, int threads = kAt
 inline int64_t AttentionBackwardWorkspace(const AttentionShape& shape, int threads = kAttentionThreads) {
   return AttentionBackwardSlices(shape, threads) * AttentionBackwardSliceBytes(shape);
 }
+
+// The same for an instruction, "autosp.attention" or "autosp.attention_backward", from its operands and results
+// in schema order (lists flattened).
+int64_t AttentionOpWorkspace(std::string_view op, const std::vector<TensorMeta>& operands,
+                             const std::vector<TensorMeta>& results);
 
 }  // namespace autospc

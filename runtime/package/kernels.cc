@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 
+#include "runtime/package/attention_workspace.h"
+
 namespace autospc {
 namespace {
 
@@ -148,6 +150,7 @@ int64_t AllToAllPiece(const TensorMeta& x, const TensorMeta& y) {
 
 int64_t OwnWorkspace(std::string_view op, const std::vector<TensorMeta>& operands,
                      const std::vector<TensorMeta>& results, int world_size) {
+  if (op.starts_with("autosp.attention")) return AttentionOpWorkspace(op, operands, results);
   return 0;
 }
 

@@ -1,6 +1,7 @@
 // Attention kernels beside LibTorch's own CPU flash kernel, which knows no mask but the causal one.
 // Each benchmark names [sequence length, head dim, threads]; GFLOP/s count the allowed half of the score matrix:
-// 2 products forward, 5 backward. Run: bench_attention --benchmark_filter=…
+// 2 products forward, 5 backward, per second of processor time (of all threads), which other work on the
+// machine disturbs least. Run: bench_attention --benchmark_filter=…
 #include <memory>
 #include <numeric>
 #include <vector>
@@ -102,7 +103,7 @@ void OurForwardBFloat16(benchmark::State& state) {
 
 void Sizes(benchmark::internal::Benchmark* b) {
   for (const int64_t dim : {32, 64, 128}) b->Args({4096, dim, 1});
-  b->Args({4096, 64, 2})->Unit(benchmark::kMillisecond)->UseRealTime();
+  b->Args({4096, 64, 2})->Unit(benchmark::kMillisecond)->MeasureProcessCPUTime();
 }
 
 BENCHMARK(OurForward)->Apply(Sizes);

@@ -15,6 +15,7 @@
 #include <gtest/gtest.h>
 
 #include "runtime/exec/philox.h"
+#include "runtime/package/kernels.h"
 
 namespace autospc::exec {
 namespace {
@@ -501,6 +502,52 @@ TEST(Attention, ExcludedBlocksAreNeverRead) {
   EXPECT_EQ(trial.out.data, clean.out.data);
   EXPECT_EQ(trial.dq.data, clean.dq.data);
   EXPECT_EQ(trial.dv.data, clean.dv.data);
+}
+
+TEST(Attention, GradientsThatNobodyWantsAreLeftOut) {
+  for (int unwanted = 1; unwanted < 8; ++unwanted) {
+    Case c;
+    c.kv_heads = 1;
+    c.dropout = 0.1;
+    Trial<float> trial(c), whole(c);
+    AttentionView* views[] = {&trial.args.dq, &trial.args.dk, &trial.args.dv};
+    std::vector<float>* got[] = {&trial.dq.data, &trial.dk.data, &trial.dv.data};
+    std::vector<float>* want[] = {&whole.dq.data, &whole.dk.data, &whole.dv.data};
+    for (int i = 0; i < 3; ++i) {
+      if (unwanted >> i & 1) views[i]->data = nullptr;
+    }
+    trial.Run();
+    whole.Run();
+    for (int i = 0; i < 3; ++i) {
+      if (unwanted >> i & 1) {
+        EXPECT_TRUE(std::isnan(got[i]->front())) << i;
+      } else {
+        EXPECT_EQ(*got[i], *want[i]) << i;
+      }
+    }
+  }
+}
+
+TEST(Attention, ThePlanAgreesWithTheKernel) {
+  // The formula from an instruction's operands, as the compiler sees them, and from the kernel's arguments.
+  for (const Layout layout : {Layout::kSequenceFirst, Layout::kSpread}) {
+    Case c;
+    c.heads = 6, c.kv_heads = 3, c.rows = 700, c.keys = 1100, c.value_dim = 12, c.layout = layout;
+    Trial<float> trial(c);
+    const auto meta = [](const AttentionView& v) {
+      return TensorMeta{program::DType::Float32, {v.sizes.begin(), v.sizes.end()}, {v.strides.begin(), v.strides.end()}};
+    };
+    const AttentionBackwardArgs& a = trial.args;
+    const TensorMeta lse{program::DType::Float32, {1, 6, 700}, {4200, 700, 1}};
+    const TensorMeta vector{program::DType::Int64, {1, 1100}, {1100, 1}};
+    EXPECT_EQ(KernelWorkspace("autosp.attention", {meta(a.q), meta(a.k), meta(a.v), vector}, {meta(a.out), lse}, 2, false),
+              static_cast<int64_t>(trial.forward_bytes));
+    EXPECT_EQ(KernelWorkspace("autosp.attention_backward",
+                              {meta(a.grad_out), meta(a.q), meta(a.k), meta(a.v), vector, meta(a.out), lse},
+                              {meta(a.dq), meta(a.dk), meta(a.dv)}, 2, false),
+              static_cast<int64_t>(trial.backward_bytes));
+    EXPECT_LE(AttentionBackwardSliceBytes(ShapeOf(trial.args)), 4 << 20);
+  }
 }
 
 TEST(Attention, ArgumentsThatDoNotFitAreRefused) {
