@@ -132,7 +132,7 @@ def golden(module, inputs, path):
     with AllFloat64():
         loss = module(**to64)
         loss.backward()
-    tensors = {"in." + k: v.contiguous() for k, v in inputs.items()}
+    tensors = {"in." + k: v.contiguous().clone() for k, v in inputs.items()}  # inputs may be views of one text
     tensors["loss"] = loss.detach().double()
     for name, p in module.named_parameters():
         if p.requires_grad:

@@ -18,8 +18,7 @@ rows, failed = [], False
 for strategy in ("ulysses", "allgather-kv"):
     for ranks in (1, 2, 4):
         package = os.path.join(scratch("smollm2"), "package")
-        compiled = compile_model(os.path.join(out, "smollm2.pt2"), package, ranks, 509, "--strict", "--strategy", strategy,
-                                 *(("--batch", 1) if "--batch" in sys.argv else ()))
+        compiled = compile_model(os.path.join(out, "smollm2.pt2"), package, ranks, 509, "--strict", "--strategy", strategy)
         ran = run("autosp-run", "--nproc-per-node", ranks, package, "--weights", os.path.join(out, "hf"), "--golden", golden, "--rtol",
                   "1e-4", check=False)
         loss = re.search(r"\bloss\W+([0-9.]+)", ran.text)
