@@ -2,6 +2,7 @@
 # CMake 3.25, and drags in CUDA where only the CPU libraries are wanted.
 file(GLOB installed "${CMAKE_BINARY_DIR}/venv/lib/python3*/site-packages/torch"
                     "${CMAKE_SOURCE_DIR}/build/venv/lib/python3*/site-packages/torch")
+list(APPEND installed "${CMAKE_BINARY_DIR}/venv/torch")  # what the message below names where there is none
 list(GET installed 0 installed)
 set(AUTOSPC_TORCH "${installed}" CACHE PATH "The torch folder of an installed wheel: include/ and lib/ are used")
 if(NOT EXISTS "${AUTOSPC_TORCH}/lib/libtorch_cpu.so")
