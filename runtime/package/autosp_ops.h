@@ -8,7 +8,7 @@
 
 namespace autospc {
 
-inline constexpr std::array<std::string_view, 22> kAutospSchemas = {
+inline constexpr std::array<std::string_view, 24> kAutospSchemas = {
     // Conversions between placements. Adjoints: vary <-> all_reduce, first <-> first, shard <->
     // all_gather, all_gather(vary) <-> reduce_scatter, all_to_all <-> all_to_all.
     // R -> V. The same bytes: an alias in the program.
@@ -37,6 +37,11 @@ inline constexpr std::array<std::string_view, 22> kAutospSchemas = {
     "positions(Scalar start, Scalar step, int block, int valid, ScalarType dtype) -> Tensor",
     // The rows of `table` [P*n] that belong to this rank: [n].
     "rank_rows(Tensor table, int n) -> Tensor",
+
+    // The rows index[i] of x along dim, in order, repetitions allowed (kv heads, one slot a rank's need)...
+    "take(Tensor x, int dim, int[] index) -> Tensor",
+    // ... and its adjoint: `size` rows, to which row index[i] adds g's row i.
+    "take_backward(Tensor g, int dim, int[] index, int size) -> Tensor",
 
     // Attention over predicates: q [B, Hq, Sq, D], k [B, Hkv, Sk, D], v [B, Hkv, Sk, Dv], any strides
     // with last stride 1. Score (i, j) = scale * q_i . k_j where `predicate` (runtime/base/predicate.h) holds,

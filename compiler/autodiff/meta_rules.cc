@@ -1,0 +1,130 @@
+// Shape rules on meta tensors for ops of LibTorch that have a CPU and a CUDA kernel and no Meta one (2.11).
+// Each gives the sizes, strides and dtype of the CPU kernel; tests/autodiff/meta_rules_test.cc holds them to it.
+#include <ATen/ExpandUtils.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/empty_strided.h>
+#include <ATen/ops/result_type.h>
+#include <torch/library.h>
+
+namespace autospc::autodiff {
+namespace {
+
+using at::Tensor;
+
+Tensor New(const Tensor& like, std::vector<int64_t> sizes) { return at::empty(sizes, like.options()); }
+
+std::vector<int64_t> Joined(at::IntArrayRef a, at::IntArrayRef b) {
+  std::vector<int64_t> sizes = a.vec();
+  sizes.insert(sizes.end(), b.begin(), b.end());
+  return sizes;
+}
+
+Tensor Embedding(const Tensor& weight, const Tensor& indices, c10::SymInt, bool, bool) {
+  return New(weight, Joined(indices.sizes(), weight.sizes().slice(1)));
+}
+
+Tensor EmbeddingDenseBackward(const Tensor& grad, const Tensor&, c10::SymInt rows, c10::SymInt, bool) {
+  return New(grad, {rows.expect_int(), grad.size(-1)});
+}
+
+Tensor WhereSelf(const Tensor& condition, const Tensor& self, const Tensor& other) {
+  const auto sizes = at::infer_size(condition.sizes(), at::infer_size(self.sizes(), other.sizes()));
+  const auto dtype = at::result_type(self, other);
+  // The layout of the first operand that has the full shape, as TensorIterator permutes.
+  for (const Tensor* t : {&condition, &self, &other}) {
+    if (t->sizes() == at::IntArrayRef(sizes) && t->is_non_overlapping_and_dense()) {
+      return at::empty_strided(t->sizes(), t->strides(), self.options().dtype(dtype).device(c10::kMeta));
+    }
+  }
+  return at::empty(sizes, self.options().dtype(dtype).device(c10::kMeta));
+}
+
+Tensor Like(const Tensor& x) { return at::empty_like(x); }
+
+Tensor IndexSelect(const Tensor& self, int64_t dim, const Tensor& index) {
+  if (self.dim() == 0) return New(self, {});
+  std::vector<int64_t> sizes = self.sizes().vec();
+  sizes[c10::maybe_wrap_dim(dim, self.dim())] = index.numel();
+  return New(self, sizes);
+}
+
+std::tuple<Tensor, Tensor, Tensor> NativeLayerNormBackward(const Tensor& grad, const Tensor& input, c10::SymIntArrayRef,
+                                                           const Tensor&, const Tensor&, const std::optional<Tensor>& weight,
+                                                           const std::optional<Tensor>& bias, std::array<bool, 3> mask) {
+  const auto contiguous = [](const Tensor& t) { return at::empty(t.sizes(), t.options()); };
+  return {mask[0] ? contiguous(input) : Tensor(), mask[1] && weight ? contiguous(*weight) : Tensor(),
+          mask[2] && bias ? contiguous(*bias) : Tensor()};
+}
+
+std::tuple<Tensor, Tensor> NativeDropout(const Tensor& x, double, std::optional<bool>) {
+  return {at::empty_like(x), at::empty_like(x, x.options().dtype(at::kBool))};
+}
+
+Tensor Flip(const Tensor& x, at::IntArrayRef) { return at::empty_like(x, at::MemoryFormat::Preserve); }
+Tensor Roll(const Tensor& x, c10::SymIntArrayRef, at::IntArrayRef) { return New(x, x.sizes().vec()); }
+
+std::tuple<Tensor, Tensor> VarMean(const Tensor& x, at::OptionalIntArrayRef dims, const std::optional<at::Scalar>&, bool keep) {
+  std::vector<bool> reduced(x.dim(), !dims || dims->empty());
+  if (dims) {
+    for (int64_t d : *dims) reduced[c10::maybe_wrap_dim(d, x.dim())] = true;
+  }
+  std::vector<int64_t> sizes;
+  for (int64_t d = 0; d < x.dim(); ++d) {
+    if (!reduced[d]) sizes.push_back(x.size(d));
+    if (reduced[d] && keep) sizes.push_back(1);
+  }
+  return {New(x, sizes), New(x, sizes)};
+}
+
+Tensor MseLossBackward(const Tensor&, const Tensor& self, const Tensor& target, int64_t) {
+  return at::empty(at::infer_size(self.sizes(), target.sizes()), self.options());
+}
+
+std::tuple<Tensor, Tensor> NllLoss2dForward(const Tensor& self, const Tensor& target, const std::optional<Tensor>&,
+                                            int64_t reduction, c10::SymInt) {
+  return {New(self, reduction == 0 ? target.sizes().vec() : std::vector<int64_t>{}), New(self, {})};
+}
+Tensor NllLoss2dBackward(const Tensor&, const Tensor& self, const Tensor&, const std::optional<Tensor>&, int64_t,
+                         c10::SymInt, const Tensor&) {
+  return New(self, self.sizes().vec());
+}
+
+Tensor UnfoldBackward(const Tensor& grad, c10::SymIntArrayRef sizes, int64_t, int64_t, int64_t) {
+  std::vector<int64_t> ints;
+  for (const c10::SymInt& s : sizes) ints.push_back(s.expect_int());
+  return New(grad, ints);
+}
+
+template <typename F>
+void Rule(torch::Library& m, const char* name, F f) {
+  const std::string full(name);
+  const size_t dot = full.find('.');
+  const auto op = c10::Dispatcher::singleton().findSchema(
+      {"aten::" + full.substr(0, dot), dot == std::string::npos ? "" : full.substr(dot + 1)});
+  // A newer LibTorch may bring its own.
+  if (op && !op->hasKernelForDispatchKey(c10::DispatchKey::Meta)) m.impl(name, f);
+}
+
+TORCH_LIBRARY_IMPL(aten, Meta, m) {
+  Rule(m, "embedding", &Embedding);
+  Rule(m, "embedding_dense_backward", &EmbeddingDenseBackward);
+  Rule(m, "where.self", &WhereSelf);
+  Rule(m, "relu", &Like);
+  Rule(m, "index_select", &IndexSelect);
+  Rule(m, "native_layer_norm_backward", &NativeLayerNormBackward);
+  Rule(m, "native_dropout", &NativeDropout);
+  Rule(m, "flip", &Flip);
+  Rule(m, "roll", &Roll);
+  Rule(m, "var_mean.correction", &VarMean);
+  Rule(m, "mse_loss_backward", &MseLossBackward);
+  Rule(m, "nll_loss2d_forward", &NllLoss2dForward);
+  Rule(m, "nll_loss2d_backward", &NllLoss2dBackward);
+  Rule(m, "unfold_backward", &UnfoldBackward);
+}
+
+}  // namespace
+
+void RegisterMetaRules() {}
+
+}  // namespace autospc::autodiff

@@ -1,0 +1,14 @@
+// The autosp.* ops on meta tensors, with their adjoints, and shape rules that LibTorch lacks.
+#pragma once
+
+#include <string_view>
+
+namespace autospc::autodiff {
+
+// Makes sure that the registrations of ops.cc and meta_rules.cc are linked in. Idempotent.
+void RegisterOps();
+
+// Ops whose result is their operand's bytes (autosp.vary, autosp.stop_gradient).
+bool IsAliasOp(std::string_view op);
+
+}  // namespace autospc::autodiff

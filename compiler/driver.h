@@ -1,0 +1,40 @@
+// The compiler's phases in order, from a .pt2 to a package.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "compiler/import/import.h"
+#include "passes/framework/manager.h"
+#include "passes/framework/pass.h"
+#include "runtime/package/program_generated.h"
+
+namespace autospc {
+
+struct CompileOptions {
+  std::string model;                // a .pt2
+  import::Bindings bindings;
+  std::string loss;                 // name of the loss among several scalar outputs; empty: the only one
+  PassContext context;              // ranks, strategy, strict, optimizer, clip_norm, …
+  std::string weights;              // safetensors file or checkpoint folder; empty: the export's own
+  std::string weights_prefix;
+  PassManagerOptions passes;
+};
+
+struct Compiled {
+  program::ProgramT program;
+  std::map<std::string, WeightSource> weights;    // parameters and buffers, by storage name; may be empty
+  std::map<std::string, WeightSource> constants;
+  std::vector<std::string> warnings;
+  std::vector<PassTiming> timings;                // phases and passes, in order
+};
+
+// Everything but writing. Errors as of import, the passes, differentiation and lowering; exit codes in Error::code.
+Result<Compiled> Compile(const CompileOptions& options);
+
+// Writes the package (see runtime/package/oci.h): kUsage where `path` exists and force is not set.
+Status WriteCompiled(const Compiled& compiled, const std::string& path, bool force);
+
+}  // namespace autospc
