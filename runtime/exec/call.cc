@@ -1,0 +1,92 @@
+#include "runtime/exec/call.h"
+
+#include <cassert>
+
+namespace autospc::exec {
+
+using program::ArgKind;
+
+int64_t Call::Int(size_t i) const {
+  const program::ArgT& a = *args[i].arg;
+  if (a.kind == ArgKind::Bool) return a.b ? 1 : 0;
+  return a.kind == ArgKind::Float ? static_cast<int64_t>(a.f) : a.i;
+}
+
+double Call::Float(size_t i) const {
+  const program::ArgT& a = *args[i].arg;
+  if (a.kind == ArgKind::Bool) return a.b ? 1 : 0;
+  return a.kind == ArgKind::Float ? a.f : static_cast<double>(a.i);
+}
+
+bool Call::Bool(size_t i) const {
+  const program::ArgT& a = *args[i].arg;
+  return a.kind == ArgKind::Bool ? a.b : a.i != 0;
+}
+
+c10::Scalar Call::Number(size_t i) const {
+  const program::ArgT& a = *args[i].arg;
+  if (a.kind == ArgKind::Bool) return a.b;
+  if (a.kind == ArgKind::Float) return a.f;
+  return a.i;
+}
+
+c10::ScalarType ToScalarType(program::DType dtype) {
+  using program::DType;
+  switch (dtype) {
+    case DType::Bool: return c10::ScalarType::Bool;
+    case DType::UInt8: return c10::ScalarType::Byte;
+    case DType::Int8: return c10::ScalarType::Char;
+    case DType::Int16: return c10::ScalarType::Short;
+    case DType::Int32: return c10::ScalarType::Int;
+    case DType::Int64: return c10::ScalarType::Long;
+    case DType::Float16: return c10::ScalarType::Half;
+    case DType::BFloat16: return c10::ScalarType::BFloat16;
+    case DType::Float32: return c10::ScalarType::Float;
+    case DType::Float64: return c10::ScalarType::Double;
+    case DType::Complex64: return c10::ScalarType::ComplexFloat;
+    case DType::Complex128: return c10::ScalarType::ComplexDouble;
+  }
+  return c10::ScalarType::Undefined;
+}
+
+program::DType ToDType(c10::ScalarType type) {
+  for (int d = 0; d <= static_cast<int>(program::DType::MAX); ++d) {
+    if (ToScalarType(static_cast<program::DType>(d)) == type) return static_cast<program::DType>(d);
+  }
+  assert(false && "no program holds this type");
+  return program::DType::Float32;
+}
+
+const KernelTable& KernelTable::Get() {
+  static const KernelTable* const table = [] {
+    auto* t = new KernelTable;
+    AddCreationKernels(t);
+    AddCopyKernels(t);
+    AddArithmeticKernels(t);
+    AddIndexKernels(t);
+    AddNormKernels(t);
+    AddCollectiveKernels(t);
+    AddPlacementKernels(t);
+    AddStepKernels(t);
+    AddAttentionKernels(t);
+    return t;
+  }();
+  return *table;
+}
+
+const KernelMaker* KernelTable::Find(std::string_view op) const {
+  const auto it = makers_.find(op);
+  return it == makers_.end() ? nullptr : &it->second;
+}
+
+void KernelTable::Add(std::string_view op, KernelMaker maker) {
+  const bool fresh = makers_.emplace(op, std::move(maker)).second;
+  assert(fresh && "two kernels for one op");
+  (void)fresh;
+}
+
+void KernelTable::Add(std::string_view op, Status (*run)(const Call&)) {
+  Add(op, [run](const Call& call) -> Result<Kernel> { return Kernel([run, c = &call] { return run(*c); }); });
+}
+
+}  // namespace autospc::exec

@@ -1,0 +1,91 @@
+// One instruction with everything resolved: what a kernel sees.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+#include <c10/core/Scalar.h>
+#include <c10/core/ScalarType.h>
+
+#include "runtime/base/result.h"
+#include "runtime/package/program_generated.h"
+
+namespace autospc {
+class Communicator;
+}
+
+namespace autospc::exec {
+
+// What differs from rank to rank and from step to step.
+struct Context {
+  int rank = 0;
+  int world_size = 1;
+  Communicator* communicator = nullptr;  // of world_size ranks
+  uint64_t seed = 0;                     // of dropout, in this step
+};
+
+struct CallArg {
+  const program::ArgT* arg = nullptr;
+  at::Tensor tensor;                // of a tensor, undefined otherwise
+  std::vector<at::Tensor> tensors;  // of a list; undefined where it holds None
+};
+
+struct Call {
+  const Context* context = nullptr;
+  const program::InstructionT* instruction = nullptr;
+  std::vector<CallArg> args;         // in schema order
+  std::vector<at::Tensor> outputs;   // views of the planned buffers; undefined where nobody wants the result
+  std::span<std::byte> workspace;    // empty if none was planned
+
+  bool Has(size_t i) const { return i < args.size() && args[i].arg->kind != program::ArgKind::None; }
+  const at::Tensor& Tensor(size_t i) const { return args[i].tensor; }
+  const std::vector<at::Tensor>& Tensors(size_t i) const { return args[i].tensors; }
+  int64_t Int(size_t i) const;
+  double Float(size_t i) const;
+  bool Bool(size_t i) const;
+  c10::Scalar Number(size_t i) const;
+  const std::vector<int64_t>& Ints(size_t i) const { return args[i].arg->ints; }
+  std::string_view String(size_t i) const { return args[i].arg->s; }
+};
+
+c10::ScalarType ToScalarType(program::DType dtype);
+program::DType ToDType(c10::ScalarType type);
+
+// Runs the instruction. Tensors that it allocates come from the call's workspace. It may throw c10::Error.
+using Kernel = std::function<Status()>;
+// Makes the kernel of a call, which outlives it. kBadInput for arguments that don't fit.
+using KernelMaker = std::function<Result<Kernel>(const Call& call)>;
+
+// The kernels of our own, by op. Ops of LibTorch are here only where LibTorch has no `.out` that writes in
+// place. runtime/package/kernels.cc lists the same names for the compiler; a test holds them together.
+class KernelTable {
+ public:
+  static const KernelTable& Get();
+  const KernelMaker* Find(std::string_view op) const;
+  const std::map<std::string_view, KernelMaker>& all() const { return makers_; }
+
+  // For the kernel files.
+  void Add(std::string_view op, KernelMaker maker);
+  void Add(std::string_view op, Status (*run)(const Call&));
+
+ private:
+  std::map<std::string_view, KernelMaker> makers_;
+};
+
+void AddCreationKernels(KernelTable* table);    // kernels_creation.cc: zeros, full, arange, …
+void AddCopyKernels(KernelTable* table);        // kernels_copy.cc: clone, slice_backward, constant_pad_nd, …
+void AddArithmeticKernels(KernelTable* table);  // kernels_arithmetic.cc: scalar overloads, relu, logsumexp, …
+void AddIndexKernels(KernelTable* table);       // kernels_index.cc: embedding and its backward, index_put, …
+void AddNormKernels(KernelTable* table);        // kernels_norm.cc: layer norm and its backward
+void AddCollectiveKernels(KernelTable* table);  // kernels_collective.cc: all_reduce, all_to_all, …
+void AddPlacementKernels(KernelTable* table);   // kernels_placement.cc: mask, shard, positions, dropout, …
+void AddStepKernels(KernelTable* table);        // kernels_step.cc: pack, grad_norm, adamw_, sgd_
+void AddAttentionKernels(KernelTable* table);   // kernels_attention.cc
+
+}  // namespace autospc::exec

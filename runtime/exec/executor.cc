@@ -1,0 +1,280 @@
+#include "runtime/exec/executor.h"
+
+#include <chrono>
+#include <cstring>
+
+#include <ATen/core/LegacyTypeDispatch.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/from_blob.h>
+#include <c10/util/Exception.h>
+
+#include "runtime/dist/communicator.h"
+#include "runtime/exec/workspace.h"
+
+namespace autospc::exec {
+
+using program::OutputKind;
+using program::StorageKind;
+
+// A buffer's new value. `stash` is set where the buffer is still read after the value is final: the
+// value waits there for the end of the step.
+struct Executor::Update {
+  int output = -1;
+  at::Tensor target;
+  at::Tensor stash;
+};
+
+namespace {
+
+Error Malformed(std::string what) {
+  return Error{Code::kBadInput, "the program is malformed: " + std::move(what), "", "compile the model again"};
+}
+
+// Bytes from the storage's start to the end of the tensor's last element; -1 for a negative size or stride.
+int64_t ExtentOf(const program::TensorT& t) {
+  const int64_t element = static_cast<int64_t>(c10::elementSize(ToScalarType(t.dtype)));
+  int64_t last = 0;
+  for (size_t d = 0; d < t.sizes.size(); ++d) {
+    if (t.sizes[d] < 0 || t.strides[d] < 0) return -1;
+    if (t.sizes[d] == 0) return 0;
+    int64_t reach = 0;
+    if (__builtin_mul_overflow(t.sizes[d] - 1, t.strides[d], &reach) || __builtin_add_overflow(last, reach, &last)) return -1;
+  }
+  int64_t bytes = 0;
+  if (__builtin_mul_overflow(last + 1, element, &bytes) || __builtin_add_overflow(bytes, t.byte_offset, &bytes)) return -1;
+  return t.byte_offset < 0 ? -1 : bytes;
+}
+
+bool IsUpdate(OutputKind kind) {
+  return kind == OutputKind::BufferUpdate || kind == OutputKind::ParameterUpdate || kind == OutputKind::StateUpdate;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Executor>> Executor::Create(std::shared_ptr<const program::ProgramT> program,
+                                                   const ExecutorOptions& options) {
+  InstallWorkspaceAllocator();
+  if (program->world_size > 1 && (options.communicator == nullptr || options.communicator->size() != program->world_size)) {
+    return Error{Code::kBadInput, fmt::format("the package is compiled for {} ranks", program->world_size), "",
+                 fmt::format("start that many, or compile with --ranks {}",
+                             options.communicator == nullptr ? 1 : options.communicator->size())};
+  }
+  auto executor = std::unique_ptr<Executor>(new Executor);
+  executor->program_ = std::move(program);
+  executor->seed_ = options.seed;
+  executor->context_ = {options.rank, executor->program_->world_size, options.communicator, options.seed};
+  try {
+    RETURN_IF_ERROR(executor->MakeStorages(options));
+    RETURN_IF_ERROR(executor->MakeTensors());
+    RETURN_IF_ERROR(executor->MakeCalls());
+    RETURN_IF_ERROR(executor->MakeUpdates());
+  } catch (const c10::Error& e) {
+    return Malformed(e.what_without_backtrace());
+  }
+  return executor;
+}
+
+Executor::~Executor() = default;
+
+Status Executor::MakeStorages(const ExecutorOptions& options) {
+  if (program_->arena_bytes < 0) return Malformed("the arena's size is negative");
+  ASSIGN_OR_RETURN(arena_, Region::Map(program_->arena_bytes, "the arena"));
+  for (size_t i = 0; i < program_->storages.size(); ++i) {
+    const program::StorageT& s = *program_->storages[i];
+    if (s.bytes < 0) return Malformed(fmt::format("storage {} has a negative size", i));
+    if (s.arena_offset >= 0) {
+      if (s.arena_offset % 64 != 0 || s.bytes > program_->arena_bytes || s.arena_offset > program_->arena_bytes - s.bytes) {
+        return Malformed(fmt::format("storage {} ({}) lies outside the arena or is not aligned to 64", i, s.name));
+      }
+      storages_.push_back(arena_.data() + s.arena_offset);
+      continue;
+    }
+    if (const auto it = options.external.find(static_cast<int>(i)); it != options.external.end()) {
+      storages_.push_back(it->second);
+      continue;
+    }
+    ASSIGN_OR_RETURN(Region region, Region::Map(s.bytes, s.name.c_str()));
+    storages_.push_back(region.data());
+    own_.push_back(std::move(region));
+  }
+  return Ok();
+}
+
+Status Executor::MakeTensors() {
+  for (size_t i = 0; i < program_->tensors.size(); ++i) {
+    const program::TensorT& t = *program_->tensors[i];
+    if (t.storage < 0 || t.storage >= static_cast<int>(storages_.size()) || t.sizes.size() != t.strides.size()) {
+      return Malformed(fmt::format("tensor {} ({}) has no storage or unequal numbers of sizes and strides", i, t.name));
+    }
+    const int64_t extent = ExtentOf(t);
+    if (extent < 0 || extent > program_->storages[t.storage]->bytes) {
+      return Malformed(fmt::format("tensor {} ({}) reaches outside its storage", i, t.name));
+    }
+    void* data = static_cast<std::byte*>(storages_[t.storage]) + t.byte_offset;
+    tensors_.push_back(at::from_blob(data, t.sizes, t.strides, at::TensorOptions().dtype(ToScalarType(t.dtype))));
+  }
+  return Ok();
+}
+
+Status Executor::MakeCalls() {
+  const int count = static_cast<int>(tensors_.size());
+  for (size_t n = 0; n < program_->instructions.size(); ++n) {
+    const program::InstructionT& ins = *program_->instructions[n];
+    auto call = std::make_unique<Call>();
+    call->context = &context_;
+    call->instruction = &ins;
+    for (const auto& arg : ins.args) {
+      CallArg a{arg.get(), {}, {}};
+      if (arg->kind == program::ArgKind::Tensor) {
+        if (arg->tensor < 0 || arg->tensor >= count) return Locate(Malformed("an operand does not exist"), n);
+        a.tensor = tensors_[arg->tensor];
+      } else if (arg->kind == program::ArgKind::TensorList) {
+        for (int64_t t : arg->ints) {
+          if (t >= count) return Locate(Malformed("an operand does not exist"), n);
+          a.tensors.push_back(t < 0 ? at::Tensor() : tensors_[t]);
+        }
+      }
+      call->args.push_back(std::move(a));
+    }
+    for (int out : ins.outputs) {
+      if (out >= count) return Locate(Malformed("a result does not exist"), n);
+      call->outputs.push_back(out < 0 ? at::Tensor() : tensors_[out]);
+    }
+    if (ins.workspace >= static_cast<int>(storages_.size())) return Locate(Malformed("its workspace does not exist"), n);
+    if (ins.workspace >= 0) {
+      call->workspace = {static_cast<std::byte*>(storages_[ins.workspace]),
+                         static_cast<size_t>(program_->storages[ins.workspace]->bytes)};
+    }
+    if (const KernelMaker* maker = KernelTable::Get().Find(ins.op)) {
+      Result<Kernel> kernel = (*maker)(*call);
+      if (!kernel.ok()) return Locate(std::move(kernel).error(), n);
+      kernels_.push_back(std::move(kernel).value());
+      ways_.push_back(Way::kOwn);
+    } else {
+      Result<LibraryKernel> kernel = MakeLibraryKernel(*call);
+      if (!kernel.ok()) return Locate(std::move(kernel).error(), n);
+      kernels_.push_back(std::move(kernel->kernel));
+      ways_.push_back(kernel->way);
+    }
+    calls_.push_back(std::move(call));
+  }
+  times_.assign(kernels_.size(), 0);
+  return Ok();
+}
+
+Status Executor::MakeUpdates() {
+  outputs_after_.resize(kernels_.size() + 1);
+  std::vector<int> last_use(storages_.size(), -1);
+  auto use = [&](int tensor, int at) {
+    if (tensor >= 0) last_use[program_->tensors[tensor]->storage] = at;
+  };
+  for (size_t n = 0; n < kernels_.size(); ++n) {
+    for (const auto& arg : program_->instructions[n]->args) {
+      if (arg->kind == program::ArgKind::Tensor) use(arg->tensor, static_cast<int>(n));
+      if (arg->kind == program::ArgKind::TensorList) {
+        for (int64_t t : arg->ints) use(static_cast<int>(t), static_cast<int>(n));
+      }
+    }
+  }
+  updates_.resize(program_->outputs.size());
+  for (size_t i = 0; i < program_->outputs.size(); ++i) {
+    const program::OutputT& out = *program_->outputs[i];
+    if (out.tensor < 0 || out.tensor >= static_cast<int>(tensors_.size()) || out.after < -1 ||
+        out.after >= static_cast<int>(kernels_.size())) {
+      return Malformed(fmt::format("output \"{}\" has no tensor or no instruction", out.name));
+    }
+    outputs_after_[out.after + 1].push_back(static_cast<int>(i));
+    if (!IsUpdate(out.kind)) continue;
+    int target = -1;
+    for (StorageKind kind : {StorageKind::Buffer, StorageKind::Parameter, StorageKind::Optimizer}) {
+      if (target < 0) target = FindStorage(kind, out.name);
+    }
+    if (target < 0) return Malformed(fmt::format("there is no persistent storage for the update of \"{}\"", out.name));
+    const program::TensorT& value = *program_->tensors[out.tensor];
+    if (value.storage == target) continue;  // updated in place
+    int like = -1;
+    for (size_t t = 0; t < tensors_.size() && like < 0; ++t) {
+      const program::TensorT& candidate = *program_->tensors[t];
+      if (candidate.storage == target && candidate.sizes == value.sizes && candidate.dtype == value.dtype) like = static_cast<int>(t);
+    }
+    if (like < 0) return Malformed(fmt::format("the update of \"{}\" has not the buffer's shape", out.name));
+    auto update = std::make_unique<Update>();
+    update->output = static_cast<int>(i);
+    update->target = tensors_[like];
+    if (last_use[target] > out.after) update->stash = at::empty(value.sizes, update->target.options());
+    updates_[i] = std::move(update);
+  }
+  return Ok();
+}
+
+int Executor::FindStorage(StorageKind kind, std::string_view name) const {
+  for (size_t i = 0; i < program_->storages.size(); ++i) {
+    const program::StorageT& s = *program_->storages[i];
+    if (s.arena_offset < 0 && s.kind == kind && s.name == name) return static_cast<int>(i);
+  }
+  return -1;
+}
+
+void Executor::SetScalar(std::string_view name, double value) {
+  for (const auto& scalar : program_->scalars) {
+    if (scalar->name == name) tensors_[scalar->tensor].fill_(value);
+  }
+}
+
+Error Executor::Locate(Error error, size_t index) const {
+  const program::InstructionT& ins = *program_->instructions[index];
+  std::string where = fmt::format("instruction {} ({}) of rank {}", index, ins.op, context_.rank);
+  if (ins.source >= 0 && ins.source < static_cast<int>(program_->sources.size())) {
+    where += ", from " + program_->sources[ins.source];
+  }
+  error.where = error.where.empty() ? where : where + ", " + error.where;
+  return error;
+}
+
+Status Executor::RunInstruction(size_t index) {
+  try {
+    WorkspaceScope scope(calls_[index]->workspace);
+    Status status = kernels_[index]();
+    if (!status.ok()) return Locate(std::move(status).error(), index);
+  } catch (const c10::Error& e) {
+    return Locate(Error{Code::kFailed, e.what_without_backtrace(), "", ""}, index);
+  } catch (const std::exception& e) {
+    return Locate(Error{Code::kFailed, e.what(), "", ""}, index);
+  }
+  return Ok();
+}
+
+Status Executor::Step(const OnOutput& on_output) {
+  at::AutoDispatchBelowADInplaceOrView no_autograd;
+  CountingScope counting;
+  const int64_t before = OutsideAllocations().outside_bytes;
+  context_.seed = seed_ + static_cast<uint64_t>(steps_) * 0x9E3779B97F4A7C15u;
+  auto emit = [&](size_t slot) -> Status {
+    for (int i : outputs_after_[slot]) {
+      const program::OutputT& out = *program_->outputs[i];
+      const at::Tensor& value = tensors_[out.tensor];
+      if (on_output) RETURN_IF_ERROR(on_output(out, value));
+      if (updates_[i]) (updates_[i]->stash.defined() ? updates_[i]->stash : updates_[i]->target).copy_(value);
+    }
+    return Ok();
+  };
+  RETURN_IF_ERROR(emit(0));
+  for (size_t n = 0; n < kernels_.size(); ++n) {
+    if (timed_) {
+      const auto start = std::chrono::steady_clock::now();
+      RETURN_IF_ERROR(RunInstruction(n));
+      times_[n] += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    } else {
+      RETURN_IF_ERROR(RunInstruction(n));
+    }
+    if (!outputs_after_[n + 1].empty()) RETURN_IF_ERROR(emit(n + 1));
+  }
+  for (const auto& update : updates_) {
+    if (update && update->stash.defined()) update->target.copy_(update->stash);
+  }
+  ++steps_;
+  outside_bytes_ = OutsideAllocations().outside_bytes - before;
+  return Ok();
+}
+
+}  // namespace autospc::exec

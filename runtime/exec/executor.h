@@ -1,0 +1,95 @@
+// Runs a package's program: one rank, one step at a time, over one arena.
+//
+// At load every tensor of the program becomes a view of the arena or of persistent memory, and every
+// instruction a kernel with its arguments resolved; a step only calls kernels. A step allocates no tensor
+// byte outside the arena (OutsideBytes counts what does).
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+#include "runtime/base/result.h"
+#include "runtime/exec/call.h"
+#include "runtime/exec/library_kernel.h"
+#include "runtime/exec/region.h"
+#include "runtime/package/program_generated.h"
+
+namespace autospc::exec {
+
+struct ExecutorOptions {
+  int rank = 0;
+  Communicator* communicator = nullptr;  // of program.world_size ranks; must outlive the executor
+  uint64_t seed = 0;                     // of dropout; each step draws anew from it
+  // Memory of persistent storages that lies elsewhere (weights in a mapped file), by storage index, aligned
+  // to their elements, writable if the program updates them. The others start as zero pages of our own.
+  std::map<int, void*> external;
+};
+
+class Executor {
+ public:
+  // kBadInput: the program is malformed (an index or a view out of range, a wrong argument). kUnsupported:
+  // an op that this LibTorch lacks. kDoesNotFit: no memory.
+  static Result<std::unique_ptr<Executor>> Create(std::shared_ptr<const program::ProgramT> program,
+                                                  const ExecutorOptions& options);
+  ~Executor();
+
+  const program::ProgramT& program() const { return *program_; }
+  const Context& context() const { return context_; }
+
+  // A tensor of the program: a view of the memory that the step reads and writes.
+  const at::Tensor& tensor(int index) const { return tensors_[index]; }
+  void* storage(int index) const { return storages_[index]; }
+  // The persistent storage of that kind and name, or -1.
+  int FindStorage(program::StorageKind kind, std::string_view name) const;
+  // Writes a step-time scalar ("lr", "step"); nothing if the program has none of that name.
+  void SetScalar(std::string_view name, double value);
+
+  // Called when an output is final: its memory may be used again afterwards.
+  using OnOutput = std::function<Status(const program::OutputT& output, const at::Tensor& value)>;
+  // Runs the step and then brings updated buffers to their persistent places. Errors name the instruction
+  // and its source line: kFailed, kPeerFailed, ….
+  Status Step(const OnOutput& on_output);
+
+  int64_t steps() const { return steps_; }
+  // Tensor bytes allocated outside the arena in the last step, by the whole process.
+  int64_t OutsideBytes() const { return outside_bytes_; }
+  // Seconds of each instruction are kept when on; see times().
+  void set_timed(bool timed) { timed_ = timed; }
+  const std::vector<double>& times() const { return times_; }
+  Way way(int instruction) const { return ways_[instruction]; }
+
+ private:
+  struct Update;  // an output that goes to a persistent storage
+  Executor() = default;
+  Status MakeStorages(const ExecutorOptions& options);
+  Status MakeTensors();
+  Status MakeCalls();
+  Status MakeUpdates();
+  Status RunInstruction(size_t index);
+  Error Locate(Error error, size_t index) const;
+
+  std::shared_ptr<const program::ProgramT> program_;
+  Context context_;
+  uint64_t seed_ = 0;
+  Region arena_;
+  std::vector<Region> own_;        // persistent storages of our own
+  std::vector<void*> storages_;    // by storage index
+  std::vector<at::Tensor> tensors_;
+  std::vector<std::unique_ptr<Call>> calls_;
+  std::vector<Kernel> kernels_;
+  std::vector<Way> ways_;
+  std::vector<std::vector<int>> outputs_after_;  // by instruction + 1: indices of outputs
+  std::vector<std::unique_ptr<Update>> updates_;
+  std::vector<double> times_;
+  bool timed_ = false;
+  int64_t steps_ = 0;
+  int64_t outside_bytes_ = 0;
+};
+
+}  // namespace autospc::exec

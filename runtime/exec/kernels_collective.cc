@@ -1,0 +1,185 @@
+// Conversions between placements that move bytes between ranks. Buffers that the transport reads and writes
+// are cut from the instruction's workspace (runtime/package/kernels.cc has the formulas).
+#include "runtime/exec/call.h"
+
+#include <algorithm>
+
+#include <ATen/ops/empty.h>
+
+#include "runtime/dist/communicator.h"
+
+namespace autospc::exec {
+namespace {
+
+at::Tensor Staging(at::IntArrayRef sizes, const at::Tensor& like) {
+  return at::empty(sizes, at::TensorOptions().dtype(like.scalar_type()));
+}
+
+// x with a leading dim of `count`: [count, x's sizes with `rows` along `dim`].
+std::vector<int64_t> Pieces(int64_t count, at::IntArrayRef sizes, int64_t dim, int64_t rows) {
+  std::vector<int64_t> pieces = {count};
+  pieces.insert(pieces.end(), sizes.begin(), sizes.end());
+  pieces[dim + 1] = rows;
+  return pieces;
+}
+
+int64_t Bytes(const at::Tensor& t) { return t.numel() * static_cast<int64_t>(t.element_size()); }
+
+// Rows [start, start + block) of x along dim into `to` [.., block, ..]; rows past x's end repeat its last
+// one, or are zero.
+void CopyPadded(const at::Tensor& x, int64_t dim, int64_t start, int64_t block, bool zero, const at::Tensor& to) {
+  const int64_t valid = x.size(dim);
+  const int64_t have = std::clamp<int64_t>(valid - start, 0, block);
+  if (have > 0) to.narrow(dim, 0, have).copy_(x.narrow(dim, start, have));
+  if (have == block) return;
+  const at::Tensor rest = to.narrow(dim, have, block - have);
+  if (zero) {
+    rest.zero_();
+  } else {
+    rest.copy_(x.narrow(dim, valid - 1, 1).expand_as(rest));
+  }
+}
+
+// Whether the elements of t lie one after the other from its first one, whatever the order of dims.
+bool IsDense(const at::Tensor& t) { return t.is_non_overlapping_and_dense(); }
+
+Status ReduceInPlace(const Call& c, const at::Tensor& x, std::string_view op_name) {
+  ASSIGN_OR_RETURN(const ReduceOp op, ParseReduceOp(op_name));
+  Communicator& comm = *c.context->communicator;
+  // What the plan gave, in whole elements; at least what one round needs.
+  const int64_t staging_bytes = std::max<int64_t>(comm.MinStaging(x.scalar_type()), std::min<int64_t>(
+      static_cast<int64_t>(c.workspace.size()), (Bytes(x) + 63) / 64 * 64));
+  const at::Tensor staging = at::empty({staging_bytes}, at::TensorOptions().dtype(at::kByte));
+  return comm.AllReduce(x.data_ptr(), x.numel(), x.scalar_type(), op, staging.data_ptr(), staging_bytes);
+}
+
+Status AllReduce(const Call& c) {
+  const at::Tensor& out = c.outputs[0];
+  if (out.data_ptr() != c.Tensor(0).data_ptr()) out.copy_(c.Tensor(0));
+  if (c.context->world_size == 1) return Ok();
+  if (IsDense(out)) return ReduceInPlace(c, out, c.String(1));
+  at::Tensor dense = Staging(out.sizes(), out);
+  dense.copy_(out);
+  RETURN_IF_ERROR(ReduceInPlace(c, dense, c.String(1)));
+  out.copy_(dense);
+  return Ok();
+}
+
+Status AllReduceInPlace(const Call& c) {
+  if (c.context->world_size == 1) return Ok();
+  return ReduceInPlace(c, c.Tensor(0), c.String(1));
+}
+
+// x, dim, valid, vary.
+Status AllGather(const Call& c) {
+  const at::Tensor& x = c.Tensor(0);
+  const at::Tensor& out = c.outputs[0];
+  const int64_t dim = c.Int(1), valid = c.Int(2), block = x.size(dim), ranks = c.context->world_size;
+  if (ranks == 1) {
+    out.copy_(x.narrow(dim, 0, valid));
+    return Ok();
+  }
+  at::Tensor all = Staging(Pieces(ranks, x.sizes(), dim, block), x);
+  const at::Tensor mine = all.select(0, c.context->rank);
+  mine.copy_(x);
+  RETURN_IF_ERROR(c.context->communicator->AllGather(mine.data_ptr(), all.data_ptr(), Bytes(mine)));
+  for (int64_t r = 0; r < ranks && r * block < valid; ++r) {
+    const int64_t rows = std::min(block, valid - r * block);
+    out.narrow(dim, r * block, rows).copy_(all.select(0, r).narrow(dim, 0, rows));
+  }
+  return Ok();
+}
+
+// x, dim, block, zero.
+Status ReduceScatter(const Call& c) {
+  const at::Tensor& x = c.Tensor(0);
+  const at::Tensor& out = c.outputs[0];
+  const int64_t dim = c.Int(1), block = c.Int(2), ranks = c.context->world_size;
+  const bool zero = c.Bool(3);
+  if (ranks == 1) {
+    CopyPadded(x, dim, 0, block, zero, out);
+    return Ok();
+  }
+  at::Tensor send = Staging(Pieces(ranks, x.sizes(), dim, block), x);
+  for (int64_t r = 0; r < ranks; ++r) CopyPadded(x, dim, r * block, block, zero, send.select(0, r));
+  at::Tensor received = Staging(send.sizes(), x);
+  RETURN_IF_ERROR(c.context->communicator->AllToAll(send.data_ptr(), received.data_ptr(), Bytes(send) / ranks));
+  // The sums go where the pieces sent away were.
+  const at::Tensor sum = send.select(0, 0);
+  RETURN_IF_ERROR(ReduceRows(received.data_ptr(), sum.data_ptr(), ranks, sum.numel(), x.scalar_type(), ReduceOp::kSum));
+  out.copy_(sum);
+  return Ok();
+}
+
+// x, from_dim, from_valid, to_dim, to_block, zero.
+Status AllToAll(const Call& c) {
+  const at::Tensor& x = c.Tensor(0);
+  const at::Tensor& out = c.outputs[0];
+  const int64_t from = c.Int(1), from_valid = c.Int(2), to = c.Int(3), to_block = c.Int(4);
+  const bool zero = c.Bool(5);
+  const int64_t ranks = c.context->world_size, block = x.size(from);
+  if (ranks == 1) {
+    CopyPadded(x.narrow(from, 0, from_valid), to, 0, to_block, zero, out);
+    return Ok();
+  }
+  at::Tensor send = Staging(Pieces(ranks, x.sizes(), to, to_block), x);
+  for (int64_t r = 0; r < ranks; ++r) CopyPadded(x, to, r * to_block, to_block, zero, send.select(0, r));
+  at::Tensor received = Staging(send.sizes(), x);
+  RETURN_IF_ERROR(c.context->communicator->AllToAll(send.data_ptr(), received.data_ptr(), Bytes(send) / ranks));
+  for (int64_t r = 0; r < ranks && r * block < from_valid; ++r) {
+    const int64_t rows = std::min(block, from_valid - r * block);
+    out.narrow(from, r * block, rows).copy_(received.select(0, r).narrow(from, 0, rows));
+  }
+  return Ok();
+}
+
+// x, dim, valid: rows at or past `valid` become row valid-1. Where ranks hold nothing but padding, that
+// row comes from the rank that has it.
+Status PadLast(const Call& c) {
+  const at::Tensor& x = c.Tensor(0);
+  const at::Tensor& out = c.outputs[0];
+  const int64_t dim = c.Int(1), valid = c.Int(2), block = x.size(dim), rank = c.context->rank;
+  if (out.data_ptr() != x.data_ptr() || out.strides() != x.strides()) out.copy_(x);
+  const int64_t owner = (valid - 1) / block;
+  const int64_t have = std::clamp<int64_t>(valid - rank * block, 0, block);
+  if (owner == c.context->world_size - 1) {  // only the last rank has padding, and its own last row
+    if (have < block) {
+      const at::Tensor rest = out.narrow(dim, have, block - have);
+      rest.copy_(out.narrow(dim, have - 1, 1).expand_as(rest));
+    }
+    return Ok();
+  }
+  at::Tensor row = Staging(Pieces(1, x.sizes(), dim, 1), x).select(0, 0);
+  if (rank == owner) row.copy_(out.narrow(dim, (valid - 1) % block, 1));
+  RETURN_IF_ERROR(c.context->communicator->Broadcast(row.data_ptr(), Bytes(row), static_cast<int>(owner)));
+  if (have < block) {
+    const at::Tensor rest = out.narrow(dim, have, block - have);
+    rest.copy_(row.expand_as(rest));
+  }
+  return Ok();
+}
+
+// x, dim, block, zero.
+Status Shard(const Call& c) {
+  CopyPadded(c.Tensor(0), c.Int(1), c.context->rank * c.Int(2), c.Int(2), c.Bool(3), c.outputs[0]);
+  return Ok();
+}
+
+}  // namespace
+
+void AddCollectiveKernels(KernelTable* table) {
+  table->Add("autosp.all_reduce", &AllReduce);
+  table->Add("autosp.all_reduce_", [](const Call& call) -> Result<Kernel> {
+    if (!IsDense(call.Tensor(0))) {
+      return Error{Code::kBadInput, "a bucket of gradients must be dense", "", "compile the model again"};
+    }
+    return Kernel([c = &call] { return AllReduceInPlace(*c); });
+  });
+  table->Add("autosp.all_gather", &AllGather);
+  table->Add("autosp.reduce_scatter", &ReduceScatter);
+  table->Add("autosp.all_to_all", &AllToAll);
+  table->Add("autosp.pad_last", &PadLast);
+  table->Add("autosp.shard", &Shard);
+}
+
+}  // namespace autospc::exec
