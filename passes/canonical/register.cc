@@ -6,12 +6,14 @@ void RegisterCanonicalPasses(PassRegistry& registry) {
   registry.Add({"simplify", "drop what changes nothing, and dead code", canonical::Simplify});
   registry.Add({"recognise-attention", "attention, however written, becomes one op over a predicate",
                 canonical::RecogniseAttention});
+  registry.Add({"undo-repeat-kv", "attention reads keys and values with their own heads", canonical::UndoRepeatKv});
 }
 
 const std::vector<std::string>& CanonicalPipeline() {
   static const std::vector<std::string> pipeline = {
       "simplify",             // so that patterns are met in one form
       "recognise-attention",  // reads masks as they were written, so before integers are folded
+      "undo-repeat-kv",       // over autosp.attention, whatever it was recognised from
   };
   return pipeline;
 }
