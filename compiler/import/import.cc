@@ -1,0 +1,102 @@
+#include "compiler/import/import.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "compiler/import/archive.h"
+#include "compiler/import/graph_reader.h"
+#include "compiler/import/scope.h"
+#include "compiler/import/signature.h"
+
+namespace autospc::import {
+namespace {
+
+using nlohmann::json;
+
+constexpr int64_t kSchemaMajor = 8;
+
+Status CheckVersion(const json& program) {
+  const json& version = program.at("schema_version");
+  const int64_t major = version.at("major").get<int64_t>(), minor = version.at("minor").get<int64_t>();
+  if (major == kSchemaMajor) return Ok();
+  return Error{Code::kBadInput, fmt::format("the export has schema version {}.{}, and this build reads {}.x", major, minor, kSchemaMajor), "",
+               "export with torch 2.11"};
+}
+
+void ReadSymbols(const json& ranges, ir::Graph* graph) {
+  for (const auto& [symbol, range] : ranges.items()) {
+    ir::SymbolRange r;
+    if (const auto it = range.find("min_val"); it != range.end() && it->is_number_integer()) r.min = it->get<int64_t>();
+    if (const auto it = range.find("max_val"); it != range.end() && it->is_number_integer()) r.max = it->get<int64_t>();
+    graph->symbols[symbol] = r;
+  }
+}
+
+Status Read(const json& program, const Archive& archive, const ImportOptions& options, Model* model, std::string* place, GraphReader* reader) {
+  *place = "schema_version";
+  RETURN_IF_ERROR(CheckVersion(program));
+  if (const auto v = program.find("torch_version"); v != program.end()) model->torch_version = v->get<std::string>();
+  *place = "verifiers";
+  for (const json& verifier : program.at("verifiers")) model->decomposed = model->decomposed || verifier != "TRAINING";
+  if (model->decomposed) {
+    model->warnings.push_back(
+        "this is a decomposed export, which has lost the bounds of its no_grad regions: gradients may differ from the model's. "
+        "Save the result of torch.export.export as it is");
+  }
+  *place = "range_constraints";
+  ReadSymbols(program.at("range_constraints"), &model->graph);
+  if (const auto guards = program.find("guards_code"); guards != program.end()) model->guards = guards->get<std::vector<std::string>>();
+
+  *place = "graph_module.signature.input_specs";
+  const json& module = program.at("graph_module");
+  model->graph.name = archive.root;
+  SymCache cache;
+  Scope scope(module.at("graph"), &cache);
+  Signature signature(module, archive, model);
+  RETURN_IF_ERROR(signature.AddInputs(&scope, reader));
+  place->clear();
+  RETURN_IF_ERROR(reader->ReadNodes(&scope));
+  *place = "graph_module.signature.output_specs";
+  RETURN_IF_ERROR(signature.AddOutputs(scope, options.loss));
+  model->graph.EliminateDeadCode();
+  RETURN_IF_ERROR(signature.Finish());
+  std::erase_if(model->pending, [&](const PendingNumber& p) { return !model->graph.has_node(p.node); });
+  return Ok();
+}
+
+}  // namespace
+
+Result<Model> ImportPt2(const std::string& path, const ImportOptions& options) {
+  ASSIGN_OR_RETURN(const Archive archive, OpenArchive(path));
+  Model model;
+  GraphReader reader(&model);
+  std::string place;
+  const auto where = [&] { return place.empty() ? reader.place() : place; };
+  // The JSON's own shape (a missing key, a wrong type) is the library's exception, met here for all readers.
+  try {
+    const json program = json::parse(archive.model_json);
+    Status status = Read(program, archive, options, &model, &place, &reader);
+    if (!status.ok()) {
+      Error e = std::move(status).error();
+      if (e.where.empty()) e.where = where();
+      e.where += e.where.empty() ? path : " in " + path;
+      return e;
+    }
+  } catch (const json::parse_error& e) {
+    return Error{Code::kBadInput, fmt::format("models/model.json is no JSON: {}", e.what()), path, "export the model again with torch.export.save"};
+  } catch (const json::exception& e) {
+    return Error{Code::kBadInput, fmt::format("models/model.json has an unexpected shape: {}", e.what()), where() + (where().empty() ? "" : " in ") + path,
+                 "export the model again with torch 2.11"};
+  }
+  return model;
+}
+
+Result<std::vector<uint8_t>> ReadWeight(const WeightSource& source) {
+  int64_t numel = 1;
+  for (const int64_t s : source.sizes) numel *= s;
+  std::vector<uint8_t> bytes(numel * ir::ByteSize(static_cast<ir::DType>(source.dtype)));
+  RETURN_IF_ERROR(autospc::ReadWeight(source, source.dtype, bytes.data()));
+  return bytes;
+}
+
+}  // namespace autospc::import

@@ -1,0 +1,224 @@
+#include "compiler/import/signature.h"
+
+#include <algorithm>
+#include <set>
+
+#include <fmt/ranges.h>
+#include <nlohmann/json.hpp>
+
+namespace autospc::import {
+namespace {
+
+using nlohmann::json;
+
+Error Again(std::string what) { return {Code::kBadInput, std::move(what), "", "export the model again with torch.export.save"}; }
+
+// Sizes as stored against sizes as the graph has them.
+bool SameShape(const WeightSource& source, const TensorMeta& meta) {
+  return ToProgram(meta.dtype) == source.dtype && source.sizes.size() == meta.sizes.size() &&
+         std::equal(source.sizes.begin(), source.sizes.end(), meta.sizes.begin(),
+                    [](int64_t a, const ir::Expr& b) { return b.is_const() && b.value() == a; });
+}
+
+std::string StorageKey(const Payload& p) {
+  return fmt::format("{} {} {} {}|{}", p.member, p.storage_offset, static_cast<int>(p.source.dtype), fmt::join(p.source.sizes, ","), fmt::join(p.source.strides, ","));
+}
+
+std::string Leaf(const std::string& name) { return name.substr(name.rfind('.') + 1); }
+
+}  // namespace
+
+Status Signature::AddTensorInput(const std::string& placeholder, ir::GraphInput input, const std::map<std::string, Payload>& payloads,
+                                 Scope* scope, GraphReader* reader) {
+  ASSIGN_OR_RETURN(const TensorMeta meta, scope->Meta(placeholder));
+  input.requires_grad = input.kind == ir::InputKind::kParameter && meta.requires_grad;
+  if (input.kind != ir::InputKind::kUser) {
+    const auto it = payloads.find(input.name);
+    if (it == payloads.end() || !it->second.has_data) {
+      no_data_[input.name] = it == payloads.end() ? "" : it->second.member;
+    }
+    if (it != payloads.end()) {
+      if (!SameShape(it->second.source, meta)) {
+        return Again(fmt::format("'{}' is stored with another shape or type than the graph uses", input.name));
+      }
+      if (it->second.has_data) {
+        const auto [first, fresh] = first_of_storage_.emplace(StorageKey(it->second), input.name);
+        if (!fresh) {
+          const auto same = std::find_if(model_->graph.inputs.begin(), model_->graph.inputs.end(),
+                                         [&](const ir::GraphInput& other) { return other.name == first->second; });
+          same->requires_grad = same->requires_grad || input.requires_grad;
+          model_->ties[input.name] = first->second;
+          reader->AddInput(scope, placeholder, same->value, meta);
+          return Ok();
+        }
+        model_->weights[input.name] = it->second.source;
+      }
+    }
+  }
+  const ir::ValueId value = model_->graph.AddInput(std::move(input), placeholder, meta.dtype, meta.sizes, meta.strides);
+  reader->AddInput(scope, placeholder, value, meta);
+  return Ok();
+}
+
+Status Signature::AddInputs(Scope* scope, GraphReader* reader) {
+  for (const json& spec : module_.at("signature").at("input_specs")) {
+    const auto& tagged = spec.get_ref<const json::object_t&>();
+    if (tagged.size() != 1) return Again("an input of the signature has no kind");
+    const auto& [kind, v] = *tagged.begin();
+    ir::GraphInput input;
+    const auto placeholder = [&v = v]() { return v.at("arg").at("name").get<std::string>(); };
+    if (kind == "parameter") {
+      input.kind = ir::InputKind::kParameter;
+      input.name = v.at("parameter_name").get<std::string>();
+      RETURN_IF_ERROR(AddTensorInput(placeholder(), std::move(input), archive_.weights, scope, reader));
+    } else if (kind == "buffer") {
+      input.kind = ir::InputKind::kBuffer;
+      input.name = v.at("buffer_name").get<std::string>();
+      input.persistent = v.at("persistent").get<bool>();
+      const auto& payloads = input.persistent ? archive_.weights : archive_.constants;
+      RETURN_IF_ERROR(AddTensorInput(placeholder(), std::move(input), payloads, scope, reader));
+    } else if (kind == "tensor_constant") {
+      input.kind = ir::InputKind::kConstant;
+      input.name = v.at("tensor_constant_name").get<std::string>();
+      RETURN_IF_ERROR(AddTensorInput(placeholder(), std::move(input), archive_.constants, scope, reader));
+    } else if (kind == "user_input") {
+      const json& arg = v.at("arg");
+      if (!arg.contains("as_tensor")) continue;  // numbers and None were specialised; sizes are in the tables
+      input.kind = ir::InputKind::kUser;
+      input.name = arg.at("as_tensor").at("name").get<std::string>();
+      const std::string name = input.name;
+      RETURN_IF_ERROR(AddTensorInput(name, std::move(input), {}, scope, reader));
+    } else if (kind == "custom_obj") {
+      return Error{Code::kUnsupported, fmt::format("the model holds a script object, '{}'", v.at("custom_obj_name").get<std::string>()), "", "export a model of tensors alone"};
+    } else if (kind != "constant_input" && kind != "token") {
+      return Error{Code::kUnsupported, fmt::format("an input of the signature is of kind '{}'", kind), "", ""};
+    }
+  }
+  return Ok();
+}
+
+Status Signature::AddOutputs(const Scope& scope, const std::string& loss) {
+  ir::Graph& graph = model_->graph;
+  std::vector<std::pair<std::string, ir::ValueId>> scalars;
+  std::vector<std::string> all;
+  std::vector<ir::GraphOutput> buffers;
+  std::string marked;
+  for (const json& spec : module_.at("signature").at("output_specs")) {
+    const auto& tagged = spec.get_ref<const json::object_t&>();
+    if (tagged.size() != 1) return Again("an output of the signature has no kind");
+    const auto& [kind, v] = *tagged.begin();
+    if (kind == "user_output" || kind == "loss_output") {
+      const json& arg = kind == "loss_output" ? v.at("arg") : v.at("arg").contains("as_tensor") ? v.at("arg").at("as_tensor") : json();
+      if (arg.is_null()) continue;
+      const std::string name = arg.at("name").get<std::string>();
+      ASSIGN_OR_RETURN(const ir::ValueId value, scope.Tensor(name));
+      const ir::Value& tensor = graph.value(value);
+      all.push_back(name);
+      if (kind == "loss_output") marked = name;
+      const bool seen = std::any_of(scalars.begin(), scalars.end(), [&](const auto& s) { return s.second == value; });
+      if (tensor.sizes.empty() && ir::IsFloating(tensor.dtype) && !ir::IsComplex(tensor.dtype) && !seen) scalars.emplace_back(name, value);
+    } else if (kind == "buffer_mutation") {
+      ASSIGN_OR_RETURN(const ir::ValueId value, scope.Tensor(v.at("arg").at("name").get<std::string>()));
+      buffers.push_back({value, ir::OutputKind::kBufferUpdate, v.at("buffer_name").get<std::string>()});
+    } else if (kind == "user_input_mutation") {
+      model_->warnings.push_back(fmt::format("the model writes to its input '{}': the write is dropped", v.at("user_input_name").get<std::string>()));
+    } else if (kind == "parameter_mutation") {
+      return Error{Code::kUnsupported, fmt::format("the forward pass writes to the parameter '{}'", v.at("parameter_name").get<std::string>()), "", "make it a buffer"};
+    } else if (kind == "gradient_to_parameter" || kind == "gradient_to_user_input") {
+      return Error{Code::kUnsupported, "this is a joint export, with the backward pass in it", "", "export the forward pass alone: torch.export.export(model, …)"};
+    } else if (kind != "token") {
+      return Error{Code::kUnsupported, fmt::format("an output of the signature is of kind '{}'", kind), "", ""};
+    }
+  }
+
+  const std::string wanted = !loss.empty() ? loss : marked;
+  std::vector<std::string> names;
+  for (const auto& [name, value] : scalars) names.push_back(name);
+  if (!wanted.empty()) {
+    std::erase_if(scalars, [&](const auto& s) { return s.first != wanted; });
+    if (scalars.empty()) {
+      return Error{Code::kBadInput, fmt::format("the export has no scalar output '{}'", wanted), "",
+                   names.empty() ? "return the loss from forward" : fmt::format("its scalar outputs are: {}", fmt::join(names, ", "))};
+    }
+  }
+  if (scalars.empty()) {
+    return Error{Code::kBadInput, all.empty() ? std::string("the export has no tensor output") : fmt::format("no output is a scalar loss: {}", fmt::join(all, ", ")), "",
+                 "export a module whose forward returns the loss"};
+  }
+  if (scalars.size() > 1) {
+    return Error{Code::kUsage, fmt::format("the export has several scalar outputs: {}", fmt::join(names, ", ")), "", fmt::format("name the loss: --loss {}", names.front())};
+  }
+  graph.outputs.push_back({scalars[0].second, ir::OutputKind::kLoss, scalars[0].first});
+  for (ir::GraphOutput& b : buffers) {
+    if (const auto tie = model_->ties.find(b.name); tie != model_->ties.end()) b.name = tie->second;
+    graph.outputs.push_back(std::move(b));
+  }
+  return Ok();
+}
+
+// Without data the file can't say which parameters are one. But all uses of a tied parameter go to its last name,
+// so the module that owns another name uses one that is not its own: an embedding's node in module
+// "model.embed_tokens" reads "lm_head.weight", and "model.embed_tokens.weight", of the same shape, is unused.
+void Signature::TieWithoutData() {
+  ir::Graph& graph = model_->graph;
+  const auto users = graph.AllUsers();
+  std::map<std::string, const ir::GraphInput*> unused;
+  std::map<ir::ValueId, const ir::GraphInput*> used;
+  for (const ir::GraphInput& in : graph.inputs) {
+    if (in.kind != ir::InputKind::kParameter || !no_data_.contains(in.name)) continue;
+    if (users.contains(in.value)) used[in.value] = &in;
+    else unused[in.name] = &in;
+  }
+  std::map<std::string, std::string> ties;  // used name -> first name
+  for (const ir::NodeId id : graph.nodes()) {
+    const ir::Node& node = graph.node(id);
+    for (const ir::ValueId v : node.Operands()) {
+      const auto it = used.find(v);
+      if (it == used.end() || it->second->name == node.module + "." + Leaf(it->second->name)) continue;
+      const auto own = unused.find(node.module + "." + Leaf(it->second->name));
+      if (own == unused.end()) continue;
+      const ir::Value &a = graph.value(v), &b = graph.value(own->second->value);
+      if (a.dtype == b.dtype && a.sizes == b.sizes) ties.emplace(it->second->name, own->first);
+    }
+  }
+  for (const auto& [name, first] : ties) {
+    const auto find = [&](const std::string& n) {
+      return std::find_if(graph.inputs.begin(), graph.inputs.end(), [&](const ir::GraphInput& in) { return in.name == n; });
+    };
+    find(first)->requires_grad = find(first)->requires_grad || find(name)->requires_grad;
+    const ir::ValueId from = find(name)->value;
+    graph.ReplaceUses(from, find(first)->value);
+    graph.EraseInput(from);
+    no_data_.erase(name);
+    model_->ties[name] = first;
+  }
+}
+
+Status Signature::Finish() {
+  ir::Graph& graph = model_->graph;
+  TieWithoutData();
+  const auto users = graph.AllUsers();
+  std::set<ir::ValueId> live;
+  for (const ir::GraphOutput& out : graph.outputs) live.insert(out.value);
+  std::vector<ir::ValueId> dead;
+  for (const ir::GraphInput& in : graph.inputs) {
+    const bool used = users.contains(in.value) || live.contains(in.value);
+    const bool data = in.kind == ir::InputKind::kBuffer || in.kind == ir::InputKind::kConstant;
+    if (!used && data) dead.push_back(in.value);
+    const bool in_checkpoint = in.kind == ir::InputKind::kBuffer && in.persistent;
+    if (used && data && !in_checkpoint && no_data_.contains(in.name)) {
+      return Error{Code::kBadInput,
+                   fmt::format("{} '{}' has no data in the file, and no checkpoint holds it", in.kind == ir::InputKind::kBuffer ? "buffer" : "constant", in.name), "",
+                   "export with real buffers: build the model outside FakeTensorMode and make only its parameters fake"};
+    }
+  }
+  for (const ir::ValueId v : dead) {
+    const std::string name = graph.FindInput(v)->name;
+    model_->weights.erase(name);
+    std::erase_if(model_->ties, [&](const auto& tie) { return tie.second == name; });
+    graph.EraseInput(v);
+  }
+  return Ok();
+}
+
+}  // namespace autospc::import

@@ -1,0 +1,44 @@
+// The graph's signature: which inputs are parameters, buffers, constants and the user's, where their data lies,
+// which of them share a storage, and which outputs leave the step.
+#pragma once
+
+#include <map>
+#include <string>
+
+#include <nlohmann/json_fwd.hpp>
+
+#include "compiler/import/archive.h"
+#include "compiler/import/graph_reader.h"
+#include "compiler/import/import.h"
+#include "compiler/import/scope.h"
+
+namespace autospc::import {
+
+class Signature {
+ public:
+  // `graph_module` is the file's "graph_module".
+  Signature(const nlohmann::json& graph_module, const Archive& archive, Model* model)
+      : module_(graph_module), archive_(archive), model_(model) {}
+
+  // Before the nodes: adds the graph's inputs, and their names to `scope`. Names whose storage is one become one
+  // input, the first's.
+  Status AddInputs(Scope* scope, GraphReader* reader);
+  // After the nodes: the loss, and new values of buffers.
+  Status AddOutputs(const Scope& scope, const std::string& loss);
+  // After dead code is gone: ties that only the graph shows (an export without weights), unused inputs dropped, and
+  // no buffer or constant without its data.
+  Status Finish();
+
+ private:
+  Status AddTensorInput(const std::string& placeholder, ir::GraphInput input, const std::map<std::string, Payload>& payloads,
+                        Scope* scope, GraphReader* reader);
+  void TieWithoutData();
+
+  const nlohmann::json& module_;
+  const Archive& archive_;
+  Model* model_;
+  std::map<std::string, std::string> first_of_storage_;  // a storage and a view of it -> the first name that has it
+  std::map<std::string, std::string> no_data_;           // inputs without data: name -> member
+};
+
+}  // namespace autospc::import
