@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include <boost/program_options/parsers.hpp>
+#include <fmt/ranges.h>
 
 #include "runtime/base/bytes.h"
 #include "runtime/base/log.h"
@@ -74,6 +75,21 @@ Result<Flags> ParseFlags(const std::string& program, const std::vector<std::stri
   } catch (const po::error& failure) {
     return FromException(failure, program, options);
   }
+}
+
+std::string Describe(const po::options_description& options) {
+  std::string text;
+  for (const auto& option : options.options()) {
+    const std::string letter = option->canonical_display_name(po::command_line_style::allow_dash_for_short);
+    std::string flag = letter.size() == 2 && letter.front() == '-' ? letter + ", " : "";
+    flag += "--" + option->long_name() + (option->semantic()->max_tokens() ? " VALUE" : "");
+    const std::string value = option->semantic()->name();  // "arg (=1)"
+    const size_t usual = value.find("(=");
+    text += fmt::format("  {:<24} {}", flag, option->description());
+    if (usual != std::string::npos && value[usual + 2] != ')') text += fmt::format(" (default {}", value.substr(usual + 2));
+    text += '\n';
+  }
+  return text;
 }
 
 std::string Nearest(std::string_view word, const std::vector<std::string>& candidates) {

@@ -34,6 +34,9 @@ Result<Flags> ParseFlags(const std::string& program, const std::vector<std::stri
                          const po::options_description& options, const po::positional_options_description& positional = {});
 std::vector<std::string> Arguments(int argc, char** argv, int from = 1);
 
+// A line a flag for --help: "  -o, --output VALUE     where it goes (default -)".
+std::string Describe(const po::options_description& options);
+
 // The candidate with the least edit distance to `word`, if that is small against its length; else "".
 std::string Nearest(std::string_view word, const std::vector<std::string>& candidates);
 
