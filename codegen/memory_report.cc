@@ -1,0 +1,46 @@
+#include "codegen/memory_report.h"
+
+#include <algorithm>
+
+namespace autospc::codegen {
+namespace {
+
+int64_t Rounded(int64_t bytes) { return (bytes + 63) / 64 * 64; }
+
+}  // namespace
+
+MemoryReport ReportMemory(const program::ProgramT& program, int count) {
+  MemoryReport report;
+  report.arena_bytes = program.arena_bytes;
+  const size_t instructions = program.instructions.size();
+  std::vector<int64_t> change(instructions + 1, 0);
+  for (size_t i = 0; i < program.storages.size(); ++i) {
+    const program::StorageT& s = *program.storages[i];
+    if (s.arena_offset < 0) {
+      report.by_kind[static_cast<size_t>(s.kind)] += s.bytes;
+      report.persistent_bytes += s.bytes;
+      continue;
+    }
+    report.largest.push_back(static_cast<int>(i));
+    if (s.first < 0 || s.last < s.first || s.last >= static_cast<int>(instructions)) continue;
+    change[s.first] += Rounded(s.bytes);
+    change[s.last + 1] -= Rounded(s.bytes);
+  }
+  int64_t live = 0;
+  for (size_t i = 0; i < instructions; ++i) {
+    live += change[i];
+    if (live <= report.live_bytes) continue;
+    report.live_bytes = live;
+    report.peak_instruction = static_cast<int>(i);
+  }
+  for (const auto& s : program.storages) {
+    const bool at_peak = s->arena_offset >= 0 && s->first <= report.peak_instruction && report.peak_instruction <= s->last;
+    if (at_peak) report.by_kind[static_cast<size_t>(s->kind)] += Rounded(s->bytes);
+  }
+  std::stable_sort(report.largest.begin(), report.largest.end(),
+                   [&](int a, int b) { return program.storages[a]->bytes > program.storages[b]->bytes; });
+  if (report.largest.size() > static_cast<size_t>(count)) report.largest.resize(count);
+  return report;
+}
+
+}  // namespace autospc::codegen

@@ -1,0 +1,65 @@
+#include <map>
+#include <set>
+#include <string>
+
+#include "passes/step/order.h"
+#include "passes/step/register.h"
+
+namespace autospc::step {
+namespace {
+
+using ir::Arg;
+using ir::Graph;
+using ir::Node;
+using ir::ValueId;
+
+Node& AddStep(Graph& graph, std::string op, std::vector<Arg> args, std::vector<ValueId> results, const std::string& module) {
+  Node& node = graph.node(graph.AddNode(std::move(op), std::move(args), std::move(results)));
+  node.phase = ir::Phase::kStep;
+  node.module = module;
+  return node;
+}
+
+// `v`'s contents in a storage of its own.
+ValueId Clone(Graph& graph, ValueId v, const std::string& module) {
+  const ir::Value& x = graph.value(v);
+  const ir::Placement placement = x.placement;
+  const ValueId copy = graph.AddValue("old", x.dtype, x.sizes, ContiguousStrides(x.sizes));
+  graph.value(copy).placement = placement;
+  AddStep(graph, "aten.clone.default", {Arg::Value(v), Arg::MemoryFormat("contiguous")}, {copy}, module);
+  return copy;
+}
+
+}  // namespace
+
+Result<bool> WriteBuffers(Graph& graph, PassContext& context) {
+  std::map<std::string, ValueId> buffers;
+  for (const ir::GraphInput& in : graph.inputs) {
+    if (in.kind == ir::InputKind::kBuffer) buffers.emplace(in.name, in.value);
+  }
+  const Order order(graph);
+  std::set<ValueId> updated;  // storages
+  for (const ir::GraphOutput& out : graph.outputs) {
+    if (out.kind != ir::OutputKind::kBufferUpdate) continue;
+    const auto buffer = buffers.find(out.name);
+    if (buffer == buffers.end()) {
+      return Error{Code::kFailed, fmt::format("the update '{}' belongs to no buffer", out.name), "", "this is a bug of the compiler"};
+    }
+    if (out.value != buffer->second) updated.insert(order.Owner(buffer->second));
+  }
+  if (updated.empty()) return false;
+  // The old contents that another update still needs (two buffers that change places) are set aside first.
+  for (ir::GraphOutput& out : graph.outputs) {
+    if (out.kind != ir::OutputKind::kBufferUpdate || out.value == buffers[out.name]) continue;
+    if (updated.contains(order.Owner(out.value))) out.value = Clone(graph, out.value, out.name);
+  }
+  for (ir::GraphOutput& out : graph.outputs) {
+    const ValueId buffer = out.kind == ir::OutputKind::kBufferUpdate ? buffers[out.name] : out.value;
+    if (out.value == buffer) continue;
+    AddStep(graph, "aten.copy_.default", {Arg::Value(buffer), Arg::Value(out.value), Arg::Bool(false)}, {}, out.name);
+    out.value = buffer;
+  }
+  return true;
+}
+
+}  // namespace autospc::step

@@ -1,0 +1,70 @@
+#include "passes/step/order.h"
+
+#include <algorithm>
+#include <map>
+
+namespace autospc::step {
+
+using ir::kNoValue;
+using ir::ValueId;
+
+Order::Order(const ir::Graph& graph)
+    : graph_(graph),
+      positions_(graph.num_node_ids(), -1),
+      owner_(graph.num_values(), kNoValue),
+      last_use_(graph.num_values(), -1),
+      last_write_(graph.num_values(), -1) {
+  std::map<std::string_view, ValueId> inputs;
+  for (const ir::GraphInput& in : graph.inputs) {
+    if (in.alias_of.empty()) inputs.emplace(in.name, in.value);
+  }
+  for (ValueId v = 0; v < graph.num_values(); ++v) {
+    if (graph.has_value(v)) owner_[v] = graph.value(v).base == kNoValue ? v : graph.value(v).base;
+  }
+  std::map<ValueId, ValueId> renamed;
+  for (const ir::GraphInput& in : graph.inputs) {
+    const auto target = in.alias_of.empty() ? inputs.end() : inputs.find(in.alias_of);
+    if (target != inputs.end()) renamed.emplace(in.value, target->second);
+  }
+  for (ValueId& owner : owner_) {
+    const auto it = owner == kNoValue ? renamed.end() : renamed.find(owner);
+    if (it != renamed.end()) owner = it->second;
+  }
+  for (ir::NodeId id : graph.nodes()) {
+    const int position = size();
+    positions_[id] = position;
+    nodes_.push_back(id);
+    const ir::Node& node = graph.node(id);
+    for (ValueId v : node.Operands()) last_use_[owner_[v]] = position;
+    for (ValueId v : node.results) {
+      last_use_[owner_[v]] = std::max(last_use_[owner_[v]], position);
+      if (graph.value(v).base == kNoValue) last_write_[v] = position;
+    }
+    // The ops of the step that write write their first operand, and the updates are not there yet.
+    if (ir::IsEffectful(node.op) && !node.args.empty() && node.args[0].is_value()) {
+      last_write_[owner_[node.args[0].value]] = position;
+    }
+  }
+}
+
+int Order::born(ValueId v) const {
+  const ir::NodeId producer = graph_.value(v).producer;
+  return producer == ir::kNoNode ? -1 : positions_[producer];
+}
+
+int Order::final_at(ValueId v) const { return std::max(born(v), last_write_[owner_[v]]); }
+
+bool IsPlaced(const ir::Graph& graph) {
+  return std::any_of(graph.inputs.begin(), graph.inputs.end(),
+                     [&](const ir::GraphInput& in) { return !graph.value(in.value).placement.is_none(); });
+}
+
+std::vector<ir::Expr> ContiguousStrides(const std::vector<ir::Expr>& sizes) {
+  std::vector<ir::Expr> strides(sizes.size(), ir::Expr(1));
+  for (size_t d = sizes.size(); d-- > 1;) {
+    strides[d - 1] = strides[d].value() * std::max<int64_t>(sizes[d].value(), 1);
+  }
+  return strides;
+}
+
+}  // namespace autospc::step

@@ -1,0 +1,44 @@
+// Where nodes stand in the order of execution, and what reads and writes a storage: shared by the step's passes.
+#pragma once
+
+#include <vector>
+
+#include "passes/ir/graph.h"
+
+namespace autospc::step {
+
+// A snapshot: nodes added later are not in it.
+class Order {
+ public:
+  explicit Order(const ir::Graph& graph);
+
+  int size() const { return static_cast<int>(nodes_.size()); }
+  ir::NodeId at(int position) const { return nodes_[position]; }
+  int position(ir::NodeId node) const { return positions_[node]; }
+  // Of the node that makes `v`; -1 for an input.
+  int born(ir::ValueId v) const;
+  // The last node that uses (or makes) any view of v's storage, aliases of inputs included; -1: none.
+  int last_use(ir::ValueId v) const { return last_use_[Owner(v)]; }
+  // The last node that writes v's storage, v's own producer included; -1: an input nobody writes.
+  int final_at(ir::ValueId v) const;
+
+  // The node before which a node goes that shall follow `position`; kNoNode: the end.
+  ir::NodeId Behind(int position) const { return position + 1 < size() ? nodes_[position + 1] : ir::kNoNode; }
+  // The value that stands for v's storage: its base, and for an input that is an alias the one it names.
+  ir::ValueId Owner(ir::ValueId v) const { return owner_[v]; }
+
+ private:
+  const ir::Graph& graph_;
+  std::vector<ir::NodeId> nodes_;
+  std::vector<int> positions_;       // by node id
+  std::vector<ir::ValueId> owner_;   // by value id
+  std::vector<int> last_use_, last_write_;  // by owner
+};
+
+// Whether values of this graph have placements.
+bool IsPlaced(const ir::Graph& graph);
+
+// Strides of a contiguous tensor.
+std::vector<ir::Expr> ContiguousStrides(const std::vector<ir::Expr>& sizes);
+
+}  // namespace autospc::step

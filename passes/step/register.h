@@ -1,0 +1,44 @@
+// The training step, built around a differentiated graph: gradients reduced in buckets, the optimiser's
+// updates, buffers written back. Each pass also runs alone (autospc-opt).
+//
+// All of them expect what differentiation leaves: constant local sizes, strides, `base` on views, kGradient and
+// kBufferUpdate outputs. They move no node that they did not make, except all-reduces of gradients.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "passes/framework/pass.h"
+
+namespace autospc {
+
+void RegisterStepPasses(PassRegistry& registry);
+
+// Their names in the order in which a compilation runs them.
+const std::vector<std::string>& StepPipeline();
+
+namespace step {
+
+using autospc::RegisterStepPasses;
+using autospc::StepPipeline;
+
+// autosp.all_reduce nodes of the backward phase whose result is a gradient and nothing else become buckets of
+// one dtype, in the order in which gradients are born: pack, all_reduce_ in place, and views of the bucket as
+// gradients. A bucket is closed when the next gradient would take it over context.bucket_bytes. A gradient that
+// fills a bucket alone is reduced in its own storage where nothing else reads that. No reduction is added.
+Result<bool> BucketGradients(ir::Graph& graph, PassContext& context);
+
+// The output "grad_norm" (kUser, float64 []): the norm over all gradients, each parameter once. With
+// context.optimizer "sgd" or "adamw" also one fused update for each parameter that has a gradient, with torch.optim's
+// defaults; new kState inputs "lr" (float64 []), "step" (int64 []), "NAME.exp_avg", "NAME.exp_avg_sq" and, for
+// parameters of 16 bits, "NAME.master" (float32, as are their moments). With context.clip_norm > 0 all updates
+// follow the norm; else each runs as soon as its gradient is final and its parameter read for the last time.
+// kUsage for an unknown optimiser or a negative clip norm.
+Result<bool> AddOptimizer(ir::Graph& graph, PassContext& context);
+
+// Each kBufferUpdate becomes a copy into the buffer's own storage at the end of the step, when its old value has
+// been read for the last time.
+Result<bool> WriteBuffers(ir::Graph& graph, PassContext& context);
+
+}  // namespace step
+}  // namespace autospc
