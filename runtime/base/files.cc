@@ -28,8 +28,8 @@ Error WriteError(const std::string& path, const std::string& reason) {
   return {Code::kFailed, "cannot write: " + reason, path, "is there space, and may this user write there?"};
 }
 
-// A name beside `target` for mkstemp or mkdtemp; hidden, so that a glob does not find it.
-Result<std::string> TemplateBeside(const std::string& target) {
+// What a target's temporary name begins with: beside it, hidden, so that a glob does not find it.
+Result<std::string> StemBeside(const std::string& target) {
   fs::path path = fs::path(target).lexically_normal();
   if (!path.has_filename()) path = path.parent_path();  // a trailing slash
   if (path.empty() || path.filename() == "." || path.filename() == "..")
@@ -38,7 +38,23 @@ Result<std::string> TemplateBeside(const std::string& target) {
   std::error_code error;
   if (!fs::is_directory(parent, error))
     return Error{Code::kUsage, "the output's parent folder does not exist", parent.string(), "make it first"};
-  return (parent / ("." + path.filename().string() + ".XXXXXX")).string();
+  return (parent / fmt::format(".{}.{}.", path.filename().string(), getpid())).string();
+}
+
+// Calls make(name) with fresh names beside `target` until it takes one; its result is >= 0 then, and -1 with
+// errno EEXIST for a name that is taken.
+template <typename Make>
+Result<std::string> TakeNameBeside(const std::string& target, Make make) {
+  ASSIGN_OR_RETURN(const std::string stem, StemBeside(target));
+  for (int i = 0;; ++i) {
+    std::string name = stem + std::to_string(i);
+    if (make(name.c_str()) >= 0) return name;
+    if (errno != EEXIST) return WriteError(target, Reason());
+  }
+}
+
+Result<std::string> MakeFolderBeside(const std::string& target) {
+  return TakeNameBeside(target, [](const char* name) { return mkdir(name, 0777); });
 }
 
 // Opens a regular file and takes its size.
@@ -120,13 +136,10 @@ Result<std::string> ReadFile(const std::string& path, int64_t max_bytes) {
 }
 
 Result<FileWriter> FileWriter::Create(const std::string& path) {
-  ASSIGN_OR_RETURN(std::string name, TemplateBeside(path));
-  const int fd = mkostemp(name.data(), O_CLOEXEC);
-  if (fd < 0) return WriteError(path, Reason());
-  // mkstemp's mode is 0600: give what open() would have given.
-  const mode_t mask = umask(0);
-  umask(mask);
-  (void)fchmod(fd, 0666 & ~mask);
+  int fd = -1;
+  ASSIGN_OR_RETURN(std::string name, TakeNameBeside(path, [&](const char* name) {
+                     return fd = open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+                   }));
   return FileWriter(path, std::move(name), fd);
 }
 
@@ -174,11 +187,7 @@ Status WriteFileAtomically(const std::string& path, std::string_view content, bo
 }
 
 Result<TempDirBeside> TempDirBeside::Create(const std::string& target) {
-  ASSIGN_OR_RETURN(std::string name, TemplateBeside(target));
-  if (mkdtemp(name.data()) == nullptr) return WriteError(target, Reason());
-  const mode_t mask = umask(0);
-  umask(mask);
-  (void)chmod(name.c_str(), 0777 & ~mask);
+  ASSIGN_OR_RETURN(std::string name, MakeFolderBeside(target));
   fs::path normal = fs::path(target).lexically_normal();
   if (!normal.has_filename()) normal = normal.parent_path();
   return TempDirBeside(normal.string(), std::move(name));
@@ -209,9 +218,8 @@ Status TempDirBeside::Commit(bool replace) {
   }
   std::string old;
   if (exists) {
-    ASSIGN_OR_RETURN(old, TemplateBeside(target_));
-    if (mkdtemp(old.data()) == nullptr || rename(target_.c_str(), old.c_str()) != 0)
-      return WriteError(target_, Reason());
+    ASSIGN_OR_RETURN(old, MakeFolderBeside(target_));
+    if (rename(target_.c_str(), old.c_str()) != 0) return WriteError(target_, Reason());
   }
   if (rename(path_.c_str(), target_.c_str()) != 0) {
     const Error failed = WriteError(target_, Reason());

@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <filesystem>
 #include <set>
+#include <tuple>
 
 #include <nlohmann/json.hpp>
 
 #include "runtime/base/json_text.h"
 #include "runtime/package/dtype.h"
+#include "runtime/package/ties.h"
 
 namespace autospc {
 namespace {
@@ -65,21 +67,9 @@ using Candidates = std::vector<std::string>;
 
 std::vector<Candidates> CandidatesOf(const std::vector<WantedTensor>& wanted,
                                      const std::vector<std::pair<std::string, std::string>>& ties) {
-  std::map<std::string, std::set<std::string>> groups;
-  for (const auto& [a, b] : ties) {
-    std::set<std::string> merged = {a, b};
-    for (const std::string& name : {a, b})
-      if (const auto it = groups.find(name); it != groups.end()) merged.insert(it->second.begin(), it->second.end());
-    for (const std::string& name : merged) groups[name] = merged;
-  }
+  const TieGroups groups(ties);
   std::vector<Candidates> result;
-  for (const WantedTensor& tensor : wanted) {
-    Candidates names = {tensor.name};
-    if (const auto it = groups.find(tensor.name); it != groups.end())
-      for (const std::string& name : it->second)
-        if (name != tensor.name) names.push_back(name);
-    result.push_back(std::move(names));
-  }
+  for (const WantedTensor& tensor : wanted) result.push_back(groups.Names(tensor.name));
   return result;
 }
 

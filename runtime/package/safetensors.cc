@@ -66,9 +66,15 @@ Status ReadMetadata(const json& object, const std::string& path, std::map<std::s
 }  // namespace
 
 Result<SafetensorsFile> SafetensorsFile::Open(const std::string& path, bool skip_unknown_types) {
+  ASSIGN_OR_RETURN(MappedFile file, MappedFile::Open(path));
+  return Open(std::move(file), skip_unknown_types);
+}
+
+Result<SafetensorsFile> SafetensorsFile::Open(MappedFile mapped, bool skip_unknown_types) {
   SafetensorsFile result;
-  ASSIGN_OR_RETURN(result.file_, MappedFile::Open(path));
+  result.file_ = std::move(mapped);
   const MappedFile& file = result.file_;
+  const std::string& path = file.path();
   uint64_t header_bytes = 0;
   if (file.size() < 8) return Bad(fmt::format("not a safetensors file: it has {} bytes", file.size()), path);
   std::memcpy(&header_bytes, file.data(), 8);

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -30,6 +31,7 @@ class SafetensorsFile {
   // kBadInput: no safetensors file, cut off, or a header that contradicts itself or the file's size.
   // `skip_unknown_types` leaves out entries of element types we don't have (float8 in a checkpoint).
   static Result<SafetensorsFile> Open(const std::string& path, bool skip_unknown_types = false);
+  static Result<SafetensorsFile> Open(MappedFile file, bool skip_unknown_types = false);
 
   const std::string& path() const { return file_.path(); }
   const MappedFile& file() const { return file_; }
@@ -59,9 +61,9 @@ struct TensorToWrite {
   std::function<Status(const ByteSink&)> produce;
 };
 
-// The tensor at `source`, read when it is written; contiguous data goes straight from the mapped file.
-TensorToWrite FromSource(const WeightSource& source);
-std::vector<TensorToWrite> FromSources(const std::vector<WeightSource>& sources);
+// The tensor at `source`, read when it is written, as elements of `dtype` (default: its own). Contiguous data
+// of that type goes straight from the mapped file.
+TensorToWrite FromSource(const WeightSource& source, std::optional<program::DType> dtype = std::nullopt);
 
 // The bytes of a file holding `tensors`, passed to `sink` in order. The same tensors in any order give the same
 // file: those of a multiple of 64 bytes come first, then wider elements first, then by name. The header is

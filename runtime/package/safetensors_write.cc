@@ -80,26 +80,22 @@ Status WriteSafetensors(const std::string& path, std::vector<TensorToWrite> tens
   return writer.Commit();
 }
 
-TensorToWrite FromSource(const WeightSource& source) {
-  TensorToWrite tensor{source.name, source.dtype, source.sizes, nullptr, nullptr};
-  tensor.produce = [source](const ByteSink& sink) -> Status {
-    const int64_t bytes = CheckedNumel(source.sizes).value_or(0) * ByteSize(source.dtype);
-    if (source.strides == ContiguousStrides(source.sizes) && source.offset >= 0 && bytes <= source.bytes) {
+TensorToWrite FromSource(const WeightSource& source, std::optional<program::DType> as) {
+  const program::DType dtype = as.value_or(source.dtype);
+  TensorToWrite tensor{source.name, dtype, source.sizes, nullptr, nullptr};
+  tensor.produce = [source, dtype](const ByteSink& sink) -> Status {
+    const int64_t bytes = CheckedNumel(source.sizes).value_or(0) * ByteSize(dtype);
+    const bool as_is = dtype == source.dtype && source.strides == ContiguousStrides(source.sizes);
+    if (as_is && source.offset >= 0 && bytes <= source.bytes) {
       ASSIGN_OR_RETURN(const MappedFile file, MappedFile::Open(source.file));
       if (source.offset <= file.size() && bytes <= file.size() - source.offset)
         return sink(file.data() + source.offset, bytes);
     }
-    std::vector<std::byte> gathered(static_cast<size_t>(bytes));  // also the way to ReadWeight's diagnostics
-    RETURN_IF_ERROR(ReadWeight(source, source.dtype, gathered.data()));
-    return sink(gathered.data(), bytes);
+    std::vector<std::byte> copy(static_cast<size_t>(bytes));  // also the way to ReadWeight's diagnostics
+    RETURN_IF_ERROR(ReadWeight(source, dtype, copy.data()));
+    return sink(copy.data(), bytes);
   };
   return tensor;
-}
-
-std::vector<TensorToWrite> FromSources(const std::vector<WeightSource>& sources) {
-  std::vector<TensorToWrite> tensors;
-  for (const WeightSource& source : sources) tensors.push_back(FromSource(source));
-  return tensors;
 }
 
 }  // namespace autospc

@@ -1,9 +1,10 @@
 #include "runtime/package/weights.h"
 
-#include <cstring>
+#include <optional>
 
 #include "runtime/base/files.h"
 #include "runtime/package/dtype.h"
+#include "runtime/package/strided.h"
 
 namespace autospc {
 namespace {
@@ -18,26 +19,6 @@ std::optional<int64_t> Extent(const WeightSource& source) {
       return std::nullopt;
   }
   return extent;
-}
-
-// Copies runs of the innermost contiguous dims, odometer over the others.
-Status Gather(const WeightSource& source, program::DType dtype, const std::byte* from, int64_t numel, char* out) {
-  int64_t run = 1;
-  size_t outer = source.sizes.size();
-  while (outer > 0 && (source.sizes[outer - 1] == 1 || source.strides[outer - 1] == run)) run *= source.sizes[--outer];
-  std::vector<int64_t> index(outer, 0);
-  int64_t position = 0;  // in elements
-  for (int64_t done = 0; done < numel; done += run) {
-    RETURN_IF_ERROR(ConvertTo(dtype, out, source.dtype, from + position * ByteSize(source.dtype), run));
-    out += run * ByteSize(dtype);
-    for (size_t d = outer; d-- > 0;) {
-      position += source.strides[d];
-      if (++index[d] < source.sizes[d]) break;
-      position -= index[d] * source.strides[d];
-      index[d] = 0;
-    }
-  }
-  return Ok();
 }
 
 }  // namespace
@@ -58,7 +39,14 @@ Status ReadWeight(const WeightSource& source, program::DType dtype, void* out) {
   if (source.offset < 0 || __builtin_add_overflow(source.offset, needed, &end) || end > file.size())
     return Error{Code::kBadInput, fmt::format("tensor data up to byte {} in a file of {} bytes", end, file.size()), where,
                  "the file is cut off or damaged; get it anew"};
-  Status status = Gather(source, dtype, file.data() + source.offset, *numel, static_cast<char*>(out));
+  Status status = Ok();
+  char* to = static_cast<char*>(out);
+  ForEachRun(source.sizes, source.strides, [&](int64_t position, int64_t count) {
+    const std::byte* from = file.data() + source.offset + position * ByteSize(source.dtype);
+    status = ConvertTo(dtype, to, source.dtype, from, count);
+    to += count * ByteSize(dtype);
+    return status.ok();
+  });
   if (!status.ok()) status.error().where = where;
   return status;
 }
