@@ -117,12 +117,12 @@ class Scanner {
       const char* const last = text_.data() + std::min(at_ + 4, text_.size());
       const auto [end, failed] = std::from_chars(digits, last, byte, 16);
       if (escaped != 'x' || failed != std::errc() || end != digits + 2) {
-        return Expected(R"(an escape: \", \\, \n or \x with two hexadecimal digits)");
+        return FailAt(at_, R"(expected an escape: \", \\, \n or \x with two hexadecimal digits)");
       }
       value += static_cast<char>(byte);
       at_ += 4;
     }
-    if (at_ == text_.size() || text_[at_] == '\n') return Expected("a closing quote");
+    if (at_ == text_.size() || text_[at_] == '\n') return FailAt(at_, "expected a closing quote");
     ++at_;
     return value;
   }
@@ -296,6 +296,7 @@ class Parser {
     std::vector<std::string> names;
     if (in_.Peek() == '%') {
       do {
+        in_.Peek();
         const size_t at = in_.at();
         ASSIGN_OR_RETURN(std::string name, NewName());
         if (std::find(names.begin(), names.end(), name) != names.end()) return Twice(at, name);
@@ -430,9 +431,10 @@ class Parser {
     if (in_.TakeWord("floats")) return Empty(Arg::Floats({}));
     if (in_.TakeWord("bools")) return Empty(Arg::Bools({}));
     if (in_.TakeWord("dtype")) {
+      const size_t at = in_.at();
       ASSIGN_OR_RETURN(const std::string name, Tagged("an element type"));
       const Result<DType> dtype = ParseDType(name);
-      if (!dtype.ok()) return in_.Fail(dtype.error().what);
+      if (!dtype.ok()) return in_.FailAt(at, dtype.error().what);
       return Arg::Type(*dtype);
     }
     if (in_.TakeWord("layout")) {
@@ -502,8 +504,9 @@ class Parser {
 
   Result<std::string> ValueName() {
     RETURN_IF_ERROR(in_.Expect('%'));
+    const size_t at = in_.at();
     ASSIGN_OR_RETURN(std::string name, in_.WordOrString(".", "a value's name"));
-    if (name.empty()) return in_.Fail("a value's name is empty");
+    if (name.empty()) return in_.FailAt(at, "a value's name is empty");
     return name;
   }
   Result<std::string> NewName() {
