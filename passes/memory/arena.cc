@@ -103,16 +103,30 @@ class PlacedBlocks {
 class Packer {
  public:
   Packer(const std::vector<Block>& blocks, int64_t effort)
-      : blocks_(blocks), bound_(MaxLiveBytes(blocks)), effort_(effort), placed_(blocks), skyline_(EndOf(blocks)) {}
+      : blocks_(blocks),
+        bound_(MaxLiveBytes(blocks)),
+        peak_time_(PeakTime(blocks, bound_)),
+        effort_(effort),
+        placed_(blocks),
+        risen_(EndOf(blocks)),
+        hung_(EndOf(blocks)) {}
 
   ArenaPlacement Run() {
     best_.peak = std::numeric_limits<int64_t>::max();
     std::vector<std::vector<int>> orders = Orders();
     std::vector<int> best_order;
+    bool best_two_ended = false;
     for (std::vector<int>& order : orders) {
-      if (Try(order)) best_order = std::move(order);
-      if (best_.peak <= bound_ || spent_ > effort_) return std::move(best_);
+      for (const bool two_ended : {true, false}) {
+        two_ended_ = two_ended;
+        if (Try(order)) {
+          best_order = order;
+          best_two_ended = two_ended;
+        }
+        if (GoodEnough() || spent_ > effort_) return std::move(best_);
+      }
     }
+    two_ended_ = best_two_ended;
     Improve(std::move(best_order));
     return std::move(best_);
   }
@@ -122,6 +136,20 @@ class Packer {
     int end = 1;
     for (const Block& b : blocks) end = std::max(end, b.last + 1);
     return end;
+  }
+
+  // The first instruction at which `most` bytes are alive.
+  static int PeakTime(const std::vector<Block>& blocks, int64_t most) {
+    std::vector<int64_t> change(EndOf(blocks) + 1, 0);
+    for (const Block& b : blocks) {
+      change[b.first] += b.bytes;
+      change[b.last + 1] -= b.bytes;
+    }
+    int64_t live = 0;
+    for (size_t t = 0; t < change.size(); ++t) {
+      if ((live += change[t]) >= most) return static_cast<int>(t);
+    }
+    return 0;
   }
 
   // Ties fall to the longer-lived, then the earlier block, so that an order is a function of the problem.
@@ -148,54 +176,68 @@ class Packer {
     };
   }
 
+  // The last half per thousand is worth no search.
+  bool GoodEnough() const { return best_.peak <= bound_ + bound_ / 2000; }
+
   // Places all blocks in `order`; whether it is the best so far. Gives up once it cannot be.
   bool Try(const std::vector<int>& order) {
     placed_.Clear();
-    skyline_.Clear();
+    risen_.Clear();
+    hung_.Clear();
     offsets_.assign(blocks_.size(), 0);
+    spent_ += static_cast<int64_t>(order.size());  // an order without gap searches costs too
     int64_t peak = 0;
-    for (int b : order) {
-      const int64_t offset = FindOffset(blocks_[b], std::max(peak, bound_));
-      offsets_[b] = offset;
-      peak = std::max(peak, offset + blocks_[b].bytes);
+    for (int i : order) {
+      const Block& b = blocks_[i];
+      // What is alive at the peak and before it is stacked from below, and its top is free again afterwards: what
+      // comes then hangs from above, so that the free space stays in one piece.
+      const bool hangs = two_ended_ && b.first > peak_time_;
+      const int64_t offset = FindOffset(b, std::max(peak, bound_), hangs);
+      offsets_[i] = offset;
+      peak = std::max(peak, offset + b.bytes);
       if (peak >= best_.peak) {
-        blocker_ = b;
+        blocker_ = i;
         return false;
       }
-      placed_.Add(b);
-      skyline_.Raise(blocks_[b].first, blocks_[b].last, offset + blocks_[b].bytes);
+      placed_.Add(i);
+      if (hangs && offset + b.bytes <= bound_) {
+        hung_.Raise(b.first, b.last, bound_ - offset);
+      } else {
+        risen_.Raise(b.first, b.last, offset + b.bytes);
+      }
     }
     best_ = {offsets_, peak};
     return true;
   }
 
-  // On top of everything alive beside it where that stays below `target`, which is cheap to know; else the
-  // tightest gap.
-  int64_t FindOffset(const Block& b, int64_t target) {
-    const int64_t top = skyline_.Max(b.first, b.last);
-    if (top + b.bytes <= target) return top;
+  // On top of what is stacked beside it, or below what hangs there, where the two don't meet: cheap to know. Else
+  // the tightest gap, else the top.
+  int64_t FindOffset(const Block& b, int64_t target, bool hangs) {
+    const int64_t top = risen_.Max(b.first, b.last), hung = hung_.Max(b.first, b.last);
+    const int64_t ceiling = hung == 0 ? (hangs ? bound_ : target) : bound_ - hung;
+    if (top + b.bytes <= ceiling) return hangs ? ceiling - b.bytes : top;
     neighbours_.clear();
     placed_.ForEachOverlapping(
         b, [&](int other) { neighbours_.emplace_back(offsets_[other], offsets_[other] + blocks_[other].bytes); });
     spent_ += static_cast<int64_t>(neighbours_.size());
     std::sort(neighbours_.begin(), neighbours_.end());
-    int64_t end = 0, best_offset = top, best_gap = std::numeric_limits<int64_t>::max();
+    neighbours_.emplace_back(std::max(target, neighbours_.empty() ? 0 : neighbours_.back().second), 0);
+    int64_t end = 0, best_offset = -1, best_gap = std::numeric_limits<int64_t>::max();
     for (const auto& [from, to] : neighbours_) {
       const int64_t gap = from - end;
       if (gap >= b.bytes && gap < best_gap) {
         best_gap = gap;
-        best_offset = end;
+        best_offset = hangs ? from - b.bytes : end;
       }
       end = std::max(end, to);
     }
-    return best_offset;
+    return best_offset >= 0 ? best_offset : end;
   }
 
   // Again and again: the block that reached the best peak goes to the front of the order.
   void Improve(std::vector<int> order) {
     blocker_ = HighestBlock();
-    while (spent_ <= effort_ && best_.peak > bound_) {
-      spent_ += static_cast<int64_t>(order.size());  // so that an order without gap searches costs too
+    while (spent_ <= effort_ && !GoodEnough()) {
       const auto at = std::find(order.begin(), order.end(), blocker_);
       if (at == order.end()) return;
       std::rotate(order.begin(), at, at + 1);
@@ -212,11 +254,14 @@ class Packer {
 
   const std::vector<Block>& blocks_;
   const int64_t bound_;
+  const int peak_time_;
   const int64_t effort_;
+  bool two_ended_ = false;
   int64_t spent_ = 0;
   int blocker_ = -1;
   PlacedBlocks placed_;
-  Skyline skyline_;
+  Skyline risen_;  // tops of what is stacked
+  Skyline hung_;   // depths below bound_ of what hangs
   std::vector<int64_t> offsets_;
   std::vector<std::pair<int64_t, int64_t>> neighbours_;
   ArenaPlacement best_;

@@ -22,8 +22,8 @@ struct ArenaPlacement {
 // The most bytes alive at one instruction.
 int64_t MaxLiveBytes(const std::vector<Block>& blocks);
 
-// Deterministic. Stops early where the peak equals MaxLiveBytes, which no placement can beat. `effort` bounds
-// the search: the number of neighbours that gap searches may look at after the first order.
-ArenaPlacement PackArena(const std::vector<Block>& blocks, int64_t effort = 6'000'000);
+// Deterministic. Stops early where the peak is within half a thousandth of MaxLiveBytes, which no placement can
+// beat. `effort` bounds the search: no order is tried after so many blocks were placed and neighbours looked at.
+ArenaPlacement PackArena(const std::vector<Block>& blocks, int64_t effort = 1'000'000);
 
 }  // namespace autospc::memory

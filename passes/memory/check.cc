@@ -118,7 +118,10 @@ class Checker {
     size_t next = 0;
     for (ir::NodeId id : graph_.nodes()) {
       const int index = plan_.instruction_of[id];
-      if (index < 0) continue;
+      if (index < 0) {
+        if (Acts(graph_.node(id))) Report("{} is left out", NodeName(graph_.node(id)));
+        continue;
+      }
       if (static_cast<size_t>(index) != next || next >= plan_.instructions.size() || plan_.instructions[next] != id) {
         Report("instruction {} is out of order: {}", index, NodeName(graph_.node(id)));
         return false;
@@ -127,6 +130,13 @@ class Checker {
     }
     if (next != plan_.instructions.size()) Report("the plan has {} instructions, the graph {}", plan_.instructions.size(), next);
     return violations_.empty();
+  }
+
+  // Whether a node does anything but name bytes that are there already.
+  bool Acts(const Node& node) const {
+    bool makes = ir::IsEffectful(node.op);
+    for (ValueId v : node.results) makes = makes || graph_.value(v).base == kNoValue;
+    return makes;
   }
 
   void CheckStorage(int index) {
