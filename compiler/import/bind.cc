@@ -159,30 +159,38 @@ class Binder {
                  "choose a size in that range, or export with a wider one"};
   }
 
-  // The size that a flag names: the flag's own, else the first input's static dim. A dim that contradicts the
-  // flag is an error where it is the first of its kind or symbolic; other static dims are something else.
+  // The size that a flag names: that of the first dynamic dim of its kind, else of the first static one. Token ids
+  // come before what else a model takes (frames, masks). Only these must agree with the flag: a static dim at the
+  // same place in another input may be anything.
   template <typename DimOf>
   Result<int64_t> SizeOf(const std::vector<GraphInput*>& users, const Flag& flag, DimOf dim_of) {
-    std::optional<int64_t> size;
-    // Token ids come before what else a model takes (frames, masks).
-    for (const bool integers : {true, false}) {
-      for (const GraphInput* in : users) {
-        const int dim = dim_of(*in);
-        if (dim < 0 || ir::IsFloating(graph_->value(in->value).dtype) == integers) continue;
-        ASSIGN_OR_RETURN(const int64_t here, Dim(*in, dim).Eval(values_));
-        if (!size) {
-          size = here;
-          if (flag.value && here != *flag.value) {
-            return Error{Code::kBadInput, fmt::format("{} {} contradicts dim {} of input '{}', which the export fixes to {}", flag.name, *flag.value, dim, in->name, here), "",
-                         fmt::format("leave {} out, or export with a dynamic dim", flag.name)};
-          }
-        } else if (flag.value && here != *flag.value && !Dim(*in, dim).is_const()) {
-          return Error{Code::kBadInput, fmt::format("{} {}: dim {} of input '{}' would be {}", flag.name, *flag.value, dim, in->name, here), "",
-                       "the export ties batch and sequence to one size: export with other example sizes"};
-        }
+    const GraphInput* found = nullptr;
+    int best = 4;
+    for (const GraphInput* in : users) {
+      const int dim = dim_of(*in);
+      if (dim < 0) continue;
+      const bool is_static = Dim(*in, dim).is_const();
+      if (!is_static && flag.value) RETURN_IF_ERROR(CheckFlag(*in, dim, flag));
+      const int rank = 2 * is_static + ir::IsFloating(graph_->value(in->value).dtype);
+      if (rank < best) {
+        best = rank;
+        found = in;
       }
     }
-    return size.value_or(1);
+    if (!found) return flag.value.value_or(1);
+    if (flag.value) RETURN_IF_ERROR(CheckFlag(*found, dim_of(*found), flag));
+    return Dim(*found, dim_of(*found)).Eval(values_);
+  }
+
+  Status CheckFlag(const GraphInput& in, int dim, const Flag& flag) const {
+    ASSIGN_OR_RETURN(const int64_t size, Dim(in, dim).Eval(values_));
+    if (size == *flag.value) return Ok();
+    if (Dim(in, dim).is_const()) {
+      return Error{Code::kBadInput, fmt::format("{} {} contradicts dim {} of input '{}', which the export fixes to {}", flag.name, *flag.value, dim, in.name, size), "",
+                   fmt::format("leave {} out, or export with a dynamic dim", flag.name)};
+    }
+    return Error{Code::kBadInput, fmt::format("{} {}: dim {} of input '{}' would be {}", flag.name, *flag.value, dim, in.name, size), "",
+                 "the export ties two dims to one size: export with other example sizes"};
   }
 
   // The dim that is the sequence once all sizes are known: by custom, or any other of that length where that has another.

@@ -24,6 +24,7 @@ std::string SourceOf(std::string_view trace) {
     std::string_view file = frame.substr(0, quote);
     const std::string_view number = frame.substr(quote + kLine.size());
     const size_t digits = std::min(number.find_first_not_of("0123456789"), number.size());
+    if (file.starts_with('<')) continue;  // generated code, "<eval_with_key>.176"
     const bool torch = InsideTorch(file);
     if (const size_t slash = file.rfind('/'); slash != file.npos) file.remove_prefix(slash + 1);
     std::string source = std::string(file) + ":" + std::string(number.substr(0, digits));
