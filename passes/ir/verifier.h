@@ -22,7 +22,9 @@ Status ViolationsToStatus(const std::vector<std::string>& violations, std::strin
 
 // The type system of placements (the rules are in passes/ir/README.md): conversions have the kinds that their
 // table says; any other op is replicated (R in, R out) or local (S, V in; S, V, P out); P enters only ops that are
-// linear in it. A graph without placements has no violation. Expects an empty Verify(graph).
+// linear in it; what all ranks must agree on is R in the end. Values without a placement, as tracing records them,
+// take every kind that the rules allow, so a backward pass is held to the same rules. Inputs without one are R.
+// A graph without any placement has no violation. Expects an empty Verify(graph).
 std::vector<std::string> VerifyPlacements(const Graph& graph);
 
 }  // namespace autospc::ir

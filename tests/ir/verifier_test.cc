@@ -157,6 +157,10 @@ TEST(Verify, PlacementsAreWholeOrNone) {
   EXPECT_EQ(Verify(g), Lines());
   Val(g, "v").placement = {};
   EXPECT_EQ(Verify(g), Lines{"%v has no placement, but 3 other values have one"});
+  Val(g, "f").strides = {1};  // traced: what lies inside a composite op has none
+  EXPECT_EQ(Verify(g), Lines());
+  Val(g, "w").placement = {};
+  EXPECT_EQ(Verify(g), Lines{"%w has no placement, but 2 other values have one"});
 }
 
 TEST(Verify, OutputsOfTheStepAreReplicated) {
