@@ -154,7 +154,10 @@ class Binder {
   }
 
   Status CheckRange(const std::string& symbol, int64_t value, const ir::SymbolRange& range) {
-    if (value >= range.min && (range.max < 0 || value <= range.max)) return Ok();
+    // torch.export gives every dynamic dim 2 as its least size (it decides broadcasts by what may be 1). A batch of
+    // 1 computes the same: what broadcasts then has one row to repeat.
+    const bool one_row = value == 1 && range.min == 2 && flag_of_[symbol] == batch_flag_.name;
+    if (one_row || (value >= range.min && (range.max < 0 || value <= range.max))) return Ok();
     return Error{Code::kBadInput, fmt::format("{} {} is outside of what the export allows: {}", flag_of_[symbol], value, RangeText(range)), "",
                  "choose a size in that range, or export with a wider one"};
   }

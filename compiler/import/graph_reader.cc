@@ -90,20 +90,39 @@ void GraphReader::AddInput(Scope* scope, const std::string& name, ValueId value,
 }
 
 Status GraphReader::ReadNodes(Scope* scope) {
+  const json* previous = nullptr;
   for (const json& node : scope->graph->at("nodes")) {
     const auto name = node.find("name");
-    source_ = SourceOf(MetadataText(node, "stack_trace"));
+    const SourceLine source = SourceOf(MetadataText(node, "stack_trace"));
+    source_ = source.Short();
     module_ = ModuleOf(MetadataText(node, "nn_module_stack"));
     const std::string& target = node.at("target").get_ref<const std::string&>();
     const json& outputs = node.at("outputs");
     // A node is known to its user by what it makes.
     std::string label = name != node.end() && name->is_string() ? name->get<std::string>() : target;
-    place_ = source_.empty() ? fmt::format("node '{}'", label) : fmt::format("node '{}' ({})", label, source_);
+    place_ = source_.empty() ? fmt::format("node '{}'", label) : fmt::format("node '{}' ({})", label, source.Full());
     if (MakesSymbolsOnly(outputs)) continue;
+    WarnOfSplitAutocast(node, previous);
+    previous = &node;
     Status status = ReadNode(node, scope);
     if (!status.ok()) return At(std::move(status).error(), place_);
   }
   return Ok();
+}
+
+// torch.export drops torch.no_grad() inside of an autocast region. All that is left of it is that the region is cut
+// where it began and ended.
+void GraphReader::WarnOfSplitAutocast(const json& node, const json* previous) {
+  constexpr std::string_view kAutocast = "torch.ops.higher_order.wrap_with_autocast";
+  if (warned_of_autocast_ || !previous || node.at("target") != kAutocast || previous->at("target") != kAutocast) return;
+  const json &a = node.at("inputs"), &b = previous->at("inputs");
+  for (size_t i = 0; i < 4; ++i) {
+    if (a.at(i).at("arg") != b.at(i).at("arg")) return;
+  }
+  warned_of_autocast_ = true;
+  model_->warnings.push_back(
+      "an autocast region is cut in two: if the model uses torch.no_grad() inside of autocast, torch.export has lost it and gradients "
+      "will flow there. Use .detach() instead");
 }
 
 Status GraphReader::ReadNode(const json& node, Scope* scope) {
@@ -123,8 +142,26 @@ Status GraphReader::ReadOp(const std::string& op, const json& node, Scope* scope
     return Error{Code::kUnsupported, fmt::format("LibTorch has no op '{}'", op), "",
                  "a Python custom op has no C++ kernel: write it with torch functions before exporting"};
   }
+  const auto data_dependent = [&] {
+    return Error{Code::kUnsupported, fmt::format("the shape that {} makes depends on data", op), "", "make the shape a function of the inputs' shapes"};
+  };
+  // What a mask selects; the index ops also take indices, whose count is a shape.
+  const bool by_index = op.starts_with("aten.index.") || op.starts_with("aten.repeat_interleave.");
+  if (schema->dynamic_shape && !by_index) return data_dependent();
   ASSIGN_OR_RETURN(ReadArgs read, ReadArguments(node.at("inputs"), *schema, *scope));
+  if (schema->dynamic_shape && SelectsByData(*schema, read.args)) return data_dependent();
   return AddOp(*schema, std::move(read), node, scope);
+}
+
+bool GraphReader::SelectsByData(const OpSchema& schema, const std::vector<Arg>& args) const {
+  for (size_t i = 0; i < args.size(); ++i) {
+    if (schema.parameters[i].name == "output_size") return args[i].is_none();  // of repeat_interleave
+    if (schema.parameters[i].name != "indices") continue;
+    return std::any_of(args[i].values.begin(), args[i].values.end(), [&](ValueId v) {
+      return v != ir::kNoValue && (graph_->value(v).dtype == ir::DType::kBool || graph_->value(v).dtype == ir::DType::kUInt8);
+    });
+  }
+  return false;
 }
 
 Result<std::vector<std::pair<std::string, TensorMeta>>> GraphReader::ReadResults(const json& outputs, const Scope& scope) const {

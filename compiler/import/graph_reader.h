@@ -30,6 +30,8 @@ class GraphReader {
  private:
   Status ReadNode(const nlohmann::json& node, Scope* scope);
   Status ReadOp(const std::string& op, const nlohmann::json& node, Scope* scope);
+  bool SelectsByData(const OpSchema& schema, const std::vector<ir::Arg>& args) const;
+  void WarnOfSplitAutocast(const nlohmann::json& node, const nlohmann::json* previous);
   Status ReadRegion(std::string_view op, const nlohmann::json& node, Scope* scope);
   Status BindRegionInputs(const nlohmann::json& inputs, size_t first, const Scope& outer, Scope* body);
   Status BindRegionOutputs(const nlohmann::json& node, const Scope& body, Scope* outer);
@@ -48,6 +50,7 @@ class GraphReader {
   std::map<std::tuple<ir::ValueId, ir::DType, bool>, ir::ValueId> cast_cache_;
   int autocast_depth_ = 0;
   int depth_ = 0;
+  bool warned_of_autocast_ = false;
 };
 
 }  // namespace autospc::import

@@ -49,6 +49,10 @@ struct Model {
 // Errors inside the graph name the node and its Python source line.
 Result<Model> ImportPt2(const std::string& path, const ImportOptions& options = {});
 
+// Makes the input `name` the same as `first`, as a checkpoint says that holds only `first` (a tied head whose tie the
+// export has lost): all uses go to `first`, and the input `name` is gone. kBadInput: an unknown name, or shapes differ.
+Status Tie(Model* model, const std::string& name, const std::string& first);
+
 // Flags that give the export's dynamic dims their sizes.
 struct Bindings {
   std::optional<int64_t> seq_len, batch;

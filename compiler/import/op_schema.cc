@@ -1,6 +1,7 @@
 #include "compiler/import/op_schema.h"
 
 #include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/core/enum_tag.h>
 #include <c10/core/ScalarType.h>
 
 #include <map>
@@ -107,6 +108,7 @@ std::unique_ptr<OpSchema> Read(std::string_view name) {
     if (a.default_value()) p.default_value = Default(*a.default_value(), p.type);
     schema->parameters.push_back(std::move(p));
   }
+  schema->dynamic_shape = op->hasTag(at::Tag::dynamic_output_shape);
   schema->autocast_cpu = op->hasKernelForDispatchKey(c10::DispatchKey::AutocastCPU);
   schema->autocast_cuda = op->hasKernelForDispatchKey(c10::DispatchKey::AutocastCUDA);
   return schema;

@@ -24,7 +24,8 @@ struct Parameter {
 struct OpSchema {
   std::string name;                // "aten.add.Tensor"
   std::vector<Parameter> parameters;
-  bool autocast_cpu = false;       // AutocastCPU, AutocastCUDA: the dispatcher holds a cast for it
+  bool dynamic_shape = false;      // LibTorch's tag: the shape of its result may depend on data
+  bool autocast_cpu = false;       // the dispatcher holds a cast for it, in autocast on CPU and on CUDA
   bool autocast_cuda = false;
 };
 

@@ -24,6 +24,24 @@ std::string StorageKey(const Payload& p) {
   return fmt::format("{} {} {} {}|{}", p.member, p.storage_offset, static_cast<int>(p.source.dtype), fmt::join(p.source.sizes, ","), fmt::join(p.source.strides, ","));
 }
 
+std::vector<ir::GraphInput>::iterator FindInput(ir::Graph* graph, const std::string& name) {
+  return std::find_if(graph->inputs.begin(), graph->inputs.end(), [&](const ir::GraphInput& in) { return in.name == name; });
+}
+
+// Both are inputs of one shape and type.
+void MergeInputs(Model* model, const std::string& name, const std::string& first) {
+  ir::Graph& graph = model->graph;
+  const auto from = FindInput(&graph, name), to = FindInput(&graph, first);
+  to->requires_grad = to->requires_grad || from->requires_grad;
+  graph.ReplaceUses(from->value, to->value);
+  graph.EraseInput(ir::ValueId(from->value));
+  for (auto& [alias, target] : model->ties) {
+    if (target == name) target = first;
+  }
+  model->ties[name] = first;
+  model->weights.erase(name);
+}
+
 std::string Leaf(const std::string& name) { return name.substr(name.rfind('.') + 1); }
 
 }  // namespace
@@ -44,8 +62,7 @@ Status Signature::AddTensorInput(const std::string& placeholder, ir::GraphInput 
       if (it->second.has_data) {
         const auto [first, fresh] = first_of_storage_.emplace(StorageKey(it->second), input.name);
         if (!fresh) {
-          const auto same = std::find_if(model_->graph.inputs.begin(), model_->graph.inputs.end(),
-                                         [&](const ir::GraphInput& other) { return other.name == first->second; });
+          const auto same = FindInput(&model_->graph, first->second);
           same->requires_grad = same->requires_grad || input.requires_grad;
           model_->ties[input.name] = first->second;
           reader->AddInput(scope, placeholder, same->value, meta);
@@ -182,15 +199,8 @@ void Signature::TieWithoutData() {
     }
   }
   for (const auto& [name, first] : ties) {
-    const auto find = [&](const std::string& n) {
-      return std::find_if(graph.inputs.begin(), graph.inputs.end(), [&](const ir::GraphInput& in) { return in.name == n; });
-    };
-    find(first)->requires_grad = find(first)->requires_grad || find(name)->requires_grad;
-    const ir::ValueId from = find(name)->value;
-    graph.ReplaceUses(from, find(first)->value);
-    graph.EraseInput(from);
     no_data_.erase(name);
-    model_->ties[name] = first;
+    MergeInputs(model_, name, first);
   }
 }
 
@@ -218,6 +228,19 @@ Status Signature::Finish() {
     std::erase_if(model_->ties, [&](const auto& tie) { return tie.second == name; });
     graph.EraseInput(v);
   }
+  return Ok();
+}
+
+Status Tie(Model* model, const std::string& name, const std::string& first) {
+  ir::Graph& graph = model->graph;
+  for (const std::string& n : {name, first}) {
+    if (FindInput(&graph, n) == graph.inputs.end()) return Error{Code::kBadInput, fmt::format("the model has no parameter '{}'", n), "", ""};
+  }
+  const ir::Value &a = graph.value(FindInput(&graph, name)->value), &b = graph.value(FindInput(&graph, first)->value);
+  if (name == first || a.dtype != b.dtype || a.sizes != b.sizes) {
+    return Error{Code::kBadInput, fmt::format("'{}' and '{}' can't be one: their shapes differ", name, first), "", ""};
+  }
+  MergeInputs(model, name, first);
   return Ok();
 }
 

@@ -11,9 +11,12 @@ bool InsideTorch(std::string_view file) {
 
 }  // namespace
 
-std::string SourceOf(std::string_view trace) {
+std::string SourceLine::Short() const { return file.empty() ? "" : file.substr(file.rfind('/') + 1) + ":" + line; }
+std::string SourceLine::Full() const { return file.empty() ? "" : file + ":" + line; }
+
+SourceLine SourceOf(std::string_view trace) {
   constexpr std::string_view kFile = "File \"", kLine = "\", line ";
-  std::string innermost;
+  SourceLine innermost;
   for (size_t end = trace.size(); end != 0;) {
     const size_t at = trace.rfind(kFile, end - 1);
     if (at == trace.npos) break;
@@ -21,15 +24,13 @@ std::string SourceOf(std::string_view trace) {
     const std::string_view frame = trace.substr(at + kFile.size());
     const size_t quote = frame.find(kLine);
     if (quote == frame.npos || quote > frame.find('\n')) continue;
-    std::string_view file = frame.substr(0, quote);
+    const std::string_view file = frame.substr(0, quote);
     const std::string_view number = frame.substr(quote + kLine.size());
     const size_t digits = std::min(number.find_first_not_of("0123456789"), number.size());
     if (file.starts_with('<')) continue;  // generated code, "<eval_with_key>.176"
-    const bool torch = InsideTorch(file);
-    if (const size_t slash = file.rfind('/'); slash != file.npos) file.remove_prefix(slash + 1);
-    std::string source = std::string(file) + ":" + std::string(number.substr(0, digits));
-    if (!torch) return source;
-    if (innermost.empty()) innermost = std::move(source);
+    SourceLine source{std::string(file), std::string(number.substr(0, digits))};
+    if (!InsideTorch(file)) return source;
+    if (innermost.file.empty()) innermost = std::move(source);
   }
   return innermost;
 }

@@ -5,8 +5,8 @@
 #include <chrono>
 #include <cstring>
 #include <filesystem>
+#include <ostream>
 
-#include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
 
 #include "compiler/import/import.h"
@@ -29,7 +29,8 @@ at::Tensor ToTensor(const WeightSource& source) {
 
 struct Case {
   std::string name, pt2, golden;
-  int64_t seq_len;
+  int64_t seq_len = 0;
+  friend void PrintTo(const Case& c, std::ostream* out) { *out << c.pt2 << " at " << c.golden; }
 };
 
 // NAME/NAME.pt2 with NAME/NAME.golden_sS.safetensors beside it, S the length.
