@@ -102,13 +102,17 @@ autospc_test(test_package package LINK package)
 autospc_test(test_codegen codegen LINK codegen)
 autospc_test(test_import import LINK import)
 autospc_test(test_autodiff autodiff LINK autodiff)
-autospc_test(test_compiler compiler LINK compiler)
+autospc_test(test_compiler compiler LINK compiler exec)  # random graphs are compiled and run
 autospc_test(test_exec exec LINK exec)
 autospc_test(test_dist dist LINK dist)
 autospc_test(test_train train LINK train)
 autospc_test(test_cli cli LINK cliflags)
 autospc_test(test_e2e e2e LINK base)
+autospc_test(test_golden golden LINK torch_cpu)
 
+if(TARGET test_golden)
+  add_dependencies(test_golden autospc-opt)
+endif()
 # The end-to-end tests drive the programs; the layer check needs nothing built.
 if(TARGET test_e2e)
   foreach(program autospc autospc-opt autosp-run)

@@ -164,7 +164,7 @@ Result<torch::jit::Stack> ToStack(const ir::Graph& graph, const ir::Node& node, 
   stack.reserve(arguments.size());
   for (size_t i = 0; i < arguments.size(); ++i) {
     const Arg& a = node.args[i];
-    c10::TypePtr type = arguments[i].real_type();
+    c10::TypePtr type = arguments[i].type();
     const bool optional = type->kind() == c10::TypeKind::OptionalType;
     if (optional) type = type->expectRef<c10::OptionalType>().getElementType();
     if (a.is_none() && optional) {
@@ -183,7 +183,7 @@ Result<torch::jit::Stack> ToStack(const ir::Graph& graph, const ir::Node& node, 
 
 Result<Arg> ToArg(const c10::IValue& v, const c10::Argument& argument,
                   const std::function<ir::ValueId(const at::Tensor&)>& value) {
-  c10::TypePtr type = argument.real_type();
+  c10::TypePtr type = argument.type();
   if (type->kind() == c10::TypeKind::OptionalType) type = type->expectRef<c10::OptionalType>().getElementType();
   if (v.isNone()) return Arg::None();
   if (v.isTensor()) {

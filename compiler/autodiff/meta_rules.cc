@@ -49,6 +49,16 @@ Tensor IndexSelect(const Tensor& self, int64_t dim, const Tensor& index) {
   return New(self, sizes);
 }
 
+std::tuple<Tensor, Tensor, Tensor> NativeLayerNorm(const Tensor& x, c10::SymIntArrayRef normalized,
+                                                   const std::optional<Tensor>& weight, const std::optional<Tensor>&, double) {
+  std::vector<int64_t> sizes = x.sizes().vec();
+  std::fill(sizes.end() - static_cast<int64_t>(normalized.size()), sizes.end(), 1);
+  // 16-bit inputs with float32 weights keep float32 statistics.
+  const bool mixed = weight && weight->defined() && weight->scalar_type() == at::kFloat;
+  const auto statistics = x.options().dtype(mixed ? at::kFloat : x.scalar_type());
+  return {at::empty(x.sizes(), x.options()), at::empty(sizes, statistics), at::empty(sizes, statistics)};
+}
+
 std::tuple<Tensor, Tensor, Tensor> NativeLayerNormBackward(const Tensor& grad, const Tensor& input, c10::SymIntArrayRef,
                                                            const Tensor&, const Tensor&, const std::optional<Tensor>& weight,
                                                            const std::optional<Tensor>& bias, std::array<bool, 3> mask) {
@@ -112,6 +122,7 @@ TORCH_LIBRARY_IMPL(aten, Meta, m) {
   Rule(m, "where.self", &WhereSelf);
   Rule(m, "relu", &Like);
   Rule(m, "index_select", &IndexSelect);
+  Rule(m, "native_layer_norm", &NativeLayerNorm);
   Rule(m, "native_layer_norm_backward", &NativeLayerNormBackward);
   Rule(m, "native_dropout", &NativeDropout);
   Rule(m, "flip", &Flip);

@@ -71,8 +71,10 @@ class Recorder {
   void MarkSequence(uint64_t first, const Node& node) { sequence_[first] = {node.source, node.module}; }
 
   void Record(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
+    const c10::impl::ExcludeDispatchKeyGuard below(c10::DispatchKey::Fake);
     const auto& schema = op.schema();
     const size_t count = schema.arguments().size();
+    if (OnNumbers(*stack, count)) return op.callBoxed(stack);
     std::vector<Arg> args;
     at::Tensor written;
     for (size_t i = 0; i < count; ++i) {
@@ -86,10 +88,7 @@ class Recorder {
         written = v.toTensor();
       }
     }
-    {
-      const c10::impl::ExcludeDispatchKeyGuard below(c10::DispatchKey::Fake);
-      op.redispatchBoxed(c10::DispatchKeySet(c10::DispatchKey::Meta), stack);
-    }
+    op.redispatchBoxed(c10::DispatchKeySet(c10::DispatchKey::Meta), stack);
     const size_t first_result = stack->size() - schema.returns().size();
     const std::vector<at::Tensor> tensors =
         FlattenResults(torch::jit::Stack(stack->begin() + first_result, stack->end()));
@@ -106,6 +105,17 @@ class Recorder {
   }
 
  private:
+  // Calls over wrapped numbers alone (a Scalar made a tensor inside a kernel): computed, not recorded.
+  static bool OnNumbers(const torch::jit::Stack& stack, size_t count) {
+    bool any = false;
+    for (size_t i = stack.size() - count; i < stack.size(); ++i) {
+      if (!stack[i].isTensor() || !stack[i].toTensor().defined()) continue;
+      if (!stack[i].toTensor().device().is_cpu()) return false;
+      any = true;
+    }
+    return any;
+  }
+
   [[noreturn]] void Fail(const c10::OperatorHandle& op, Error e) const {
     e.what = fmt::format("{}: {}", OpName(op.operator_name()), e.what);
     if (e.where.empty()) e.where = source_;
@@ -224,6 +234,9 @@ class Tracer {
     RETURN_IF_ERROR(Outputs());
     if (differentiate) RETURN_IF_ERROR(Backward());
     joint_.EliminateDeadCode();
+    for (ValueId v = 0; v < joint_.num_values(); ++v) {
+      if (joint_.has_value(v)) joint_.value(v).placement = {};
+    }
     return std::move(joint_);
   }
 
