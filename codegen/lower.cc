@@ -209,7 +209,8 @@ class Lowering {
     const Result<Predicate> predicate = Predicate::Parse(node.args.size() > at ? node.args[at].s : "");
     if (predicate.ok()) return Ok();
     Error error = predicate.error();
-    if (error.where.empty()) error.where = node.source;
+    error.where = error.where.empty() || node.source.empty() ? node.source + error.where
+                                                             : fmt::format("{}, {}", node.source, error.where);
     return error;
   }
 

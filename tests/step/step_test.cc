@@ -1,0 +1,407 @@
+// The step's passes on small joint graphs in text form.
+#include <algorithm>
+
+#include <gtest/gtest.h>
+
+#include "passes/ir/parser.h"
+#include "passes/ir/printer.h"
+#include "passes/ir/verifier.h"
+#include "passes/step/register.h"
+
+namespace autospc {
+namespace {
+
+using ir::Graph;
+using ir::Node;
+using ir::ValueId;
+
+Graph Parse(std::string_view text) {
+  Result<Graph> graph = ir::Parse(text);
+  EXPECT_TRUE(graph.ok()) << (graph.ok() ? "" : graph.error().Format());
+  EXPECT_TRUE(ir::Verify(*graph).empty()) << ir::Verify(*graph)[0];
+  return std::move(*graph);
+}
+
+using Pass = Result<bool> (*)(Graph&, PassContext&);
+
+bool RunPass(Pass pass, Graph& graph, PassContext& context) {
+  const Result<bool> changed = pass(graph, context);
+  EXPECT_TRUE(changed.ok()) << (changed.ok() ? "" : changed.error().Format());
+  for (const std::string& violation : ir::Verify(graph)) ADD_FAILURE() << violation << "\n" << ir::Print(graph);
+  for (const std::string& violation : ir::VerifyPlacements(graph)) ADD_FAILURE() << violation << "\n" << ir::Print(graph);
+  return changed.ok() && *changed;
+}
+
+std::vector<std::string> Ops(const Graph& graph) {
+  std::vector<std::string> ops;
+  for (ir::NodeId id : graph.nodes()) ops.push_back(graph.node(id).op);
+  return ops;
+}
+
+int Position(const Graph& graph, const Node& node) {
+  int i = 0;
+  for (ir::NodeId id : graph.nodes()) {
+    if (id == node.id) return i;
+    ++i;
+  }
+  return -1;
+}
+
+std::vector<const Node*> Find(const Graph& graph, std::string_view op) {
+  std::vector<const Node*> found;
+  for (ir::NodeId id : graph.nodes()) {
+    if (graph.node(id).op == op) found.push_back(&graph.node(id));
+  }
+  return found;
+}
+
+const ir::Value& OutputValue(const Graph& graph, ir::OutputKind kind, std::string_view name) {
+  for (const ir::GraphOutput& out : graph.outputs) {
+    if (out.kind == kind && out.name == name) return graph.value(out.value);
+  }
+  ADD_FAILURE() << "no output " << name;
+  return graph.value(0);
+}
+
+// Three weights used once each, reduced in the order c, b, a.
+constexpr std::string_view kThree = R"(graph @g {
+  input %x : f32[4]{1} R user "x"
+  input %a : f32[4]{1} R parameter "a" grad
+  input %b : f32[2, 2]{2, 1} R parameter "b" grad
+  input %c : f32[4]{1} R parameter "c" grad
+  %va = autosp.vary(%a) : f32[4]{1} V base %a
+  %vb = autosp.vary(%b) : f32[2, 2]{2, 1} V base %b
+  %vc = autosp.vary(%c) : f32[4]{1} V base %c
+  %l = aten.sum.default(%x, none) : f32[]{} R
+  %s = autosp.shard(%x, 0, 2, true) : f32[2]{1} S(dim=0, valid=4, block=2, outer=1, inner=1)
+  %pc = aten.new_zeros.default(%s, [4], none, none, none, none) : f32[4]{1} P !phase backward !src "m.py:3"
+  %gc = autosp.all_reduce(%pc, "sum") : f32[4]{1} R !phase backward !src "m.py:3"
+  %pb = aten.new_zeros.default(%s, [2, 2], none, none, none, none) : f32[2, 2]{2, 1} P !phase backward
+  %tb = aten.t.default(%pb) : f32[2, 2]{1, 2} P base %pb !phase backward
+  %gb = autosp.all_reduce(%tb, "sum") : f32[2, 2]{2, 1} R !phase backward
+  %pa = aten.new_zeros.default(%s, [4], none, none, none, none) : f32[4]{1} P !phase backward
+  %ga = autosp.all_reduce(%pa, "sum") : f32[4]{1} R !phase backward
+  output loss %l "loss"
+  output gradient %ga "a"
+  output gradient %gb "b"
+  output gradient %gc "c"
+})";
+
+TEST(Bucket, GradientsArePackedInOrderOfBirth) {
+  Graph g = Parse(kThree);
+  PassContext context;
+  ASSERT_TRUE(RunPass(step::BucketGradients, g, context));
+  EXPECT_TRUE(Find(g, "autosp.all_reduce").empty());
+  ASSERT_EQ(Find(g, "autosp.pack").size(), 1u);
+  ASSERT_EQ(Find(g, "autosp.all_reduce_").size(), 1u);
+  const Node& pack = *Find(g, "autosp.pack")[0];
+  EXPECT_EQ(pack.args[0].values, (std::vector<ValueId>{g.FindValue("pc"), g.FindValue("tb"), g.FindValue("pa")}));
+  EXPECT_EQ(g.value(pack.results[0]).numel(), 12);
+  EXPECT_EQ(pack.phase, ir::Phase::kBackward);
+  const ir::Value& c = OutputValue(g, ir::OutputKind::kGradient, "c");
+  const ir::Value& b = OutputValue(g, ir::OutputKind::kGradient, "b");
+  const ir::Value& a = OutputValue(g, ir::OutputKind::kGradient, "a");
+  EXPECT_EQ(c.base, pack.results[0]);
+  EXPECT_EQ(c.byte_offset, 0);
+  EXPECT_EQ(b.byte_offset, 16);
+  EXPECT_EQ(b.int_strides(), (std::vector<int64_t>{2, 1})) << "a pack writes row-major";
+  EXPECT_EQ(a.byte_offset, 32);
+  EXPECT_EQ(a.name, "gradient_2");
+  EXPECT_EQ(g.producer(c.id)->source, "m.py:3");
+}
+
+TEST(Bucket, ClosesWhenFullAndReducesALoneGradientWhereItLies) {
+  Graph g = Parse(kThree);
+  PassContext context;
+  context.bucket_bytes = 16;  // each gradient fills one
+  ASSERT_TRUE(RunPass(step::BucketGradients, g, context));
+  EXPECT_TRUE(Find(g, "autosp.pack").empty());
+  const auto reductions = Find(g, "autosp.all_reduce_");
+  ASSERT_EQ(reductions.size(), 3u);
+  EXPECT_EQ(reductions[0]->args[0].value, g.FindValue("pc"));
+  EXPECT_EQ(reductions[1]->args[0].value, g.FindValue("pb")) << "the storage, not its transposed view";
+  const ir::Value& b = OutputValue(g, ir::OutputKind::kGradient, "b");
+  EXPECT_EQ(b.base, g.FindValue("pb"));
+  EXPECT_EQ(b.int_strides(), (std::vector<int64_t>{1, 2}));
+  EXPECT_LT(Position(g, *reductions[0]), Position(g, *g.producer(g.FindValue("pb")))) << "reduced at once";
+}
+
+TEST(Bucket, TwoInABucketOfTwo) {
+  Graph g = Parse(kThree);
+  PassContext context;
+  context.bucket_bytes = 40;  // the third would not fit
+  ASSERT_TRUE(RunPass(step::BucketGradients, g, context));
+  ASSERT_EQ(Find(g, "autosp.pack").size(), 1u);
+  EXPECT_EQ(Find(g, "autosp.pack")[0]->args[0].values.size(), 2u);
+  EXPECT_EQ(Find(g, "autosp.all_reduce_").size(), 2u);
+}
+
+TEST(Bucket, NeverDelaysWhatIsUsedNorMixesTypes) {
+  Graph g = Parse(R"(graph @g {
+    input %a : f32[4]{1} R parameter "a" grad
+    input %b : bf16[4]{1} R parameter "b" grad
+    input %c : f32[4]{1} R parameter "c" grad
+    %l = aten.sum.default(%a, none) : f32[]{} R
+    %pa = aten.zeros_like.default(%a, none, none, none, none, none) : f32[4]{1} P !phase backward
+    %ra = autosp.all_reduce(%pa, "sum") : f32[4]{1} R !phase backward
+    %ga = aten.add.Tensor(%ra, %a, 1) : f32[4]{1} R !phase backward
+    %pb = aten.zeros_like.default(%b, none, none, none, none, none) : bf16[4]{1} P !phase backward
+    %gb = autosp.all_reduce(%pb, "sum") : bf16[4]{1} R !phase backward
+    %pc = aten.zeros_like.default(%c, none, none, none, none, none) : f32[4]{1} P !phase backward
+    %gc = autosp.all_reduce(%pc, "max") : f32[4]{1} R !phase backward
+    output loss %l "loss"
+    output gradient %ga "a"
+    output gradient %gb "b"
+    output gradient %gc "c"
+  })");
+  PassContext context;
+  ASSERT_TRUE(RunPass(step::BucketGradients, g, context));
+  ASSERT_EQ(Find(g, "autosp.all_reduce").size(), 2u) << "one is added to, one is a maximum";
+  EXPECT_EQ(Find(g, "autosp.all_reduce")[0]->results[0], g.FindValue("ra"));
+  ASSERT_EQ(Find(g, "autosp.all_reduce_").size(), 1u);
+  EXPECT_EQ(Find(g, "autosp.all_reduce_")[0]->args[0].value, g.FindValue("pb"));
+}
+
+TEST(Bucket, NotInPlaceWhereTheAddendIsReadElsewhere) {
+  Graph g = Parse(R"(graph @g {
+    input %a : f32[4]{1} R parameter "a" grad
+    input %b : f32[4]{1} R parameter "b" grad
+    %l = aten.sum.default(%a, none) : f32[]{} R
+    %p = aten.zeros_like.default(%a, none, none, none, none, none) : f32[4]{1} P !phase backward
+    %ga = autosp.all_reduce(%p, "sum") : f32[4]{1} R !phase backward
+    %gb = autosp.all_reduce(%p, "sum") : f32[4]{1} R !phase backward
+    output loss %l "loss"
+    output gradient %ga "a"
+    output gradient %gb "b"
+  })");
+  PassContext context;
+  context.bucket_bytes = 16;
+  ASSERT_TRUE(RunPass(step::BucketGradients, g, context));
+  EXPECT_EQ(Find(g, "autosp.pack").size(), 2u) << "the second would reduce what is reduced already";
+}
+
+TEST(Bucket, ViewsOfAReducedGradientMoveBehindTheirBucket) {
+  Graph g = Parse(R"(graph @g {
+    input %a : f32[4]{1} R parameter "a" grad
+    input %b : f32[2, 3]{3, 1} R parameter "b" grad
+    %l = aten.sum.default(%a, none) : f32[]{} R
+    %pa = aten.zeros_like.default(%a, none, none, none, none, none) : f32[4]{1} P !phase backward
+    %ga = autosp.all_reduce(%pa, "sum") : f32[4]{1} R !phase backward
+    %pb = aten.new_zeros.default(%a, [6], none, none, none, none) : f32[6]{1} P !phase backward
+    %rb = autosp.all_reduce(%pb, "sum") : f32[6]{1} R !phase backward
+    %gb = aten.view.default(%rb, [2, 3]) : f32[2, 3]{3, 1} R base %rb !phase backward
+    %z = aten.zeros_like.default(%a, none, none, none, none, none) : f32[4]{1} R !phase backward
+    output loss %l "loss"
+    output gradient %ga "a"
+    output gradient %gb "b"
+    output user %z "z"
+  })");
+  PassContext context;
+  ASSERT_TRUE(RunPass(step::BucketGradients, g, context));
+  const ir::Value& b = OutputValue(g, ir::OutputKind::kGradient, "b");
+  ASSERT_EQ(Find(g, "autosp.pack").size(), 1u);
+  EXPECT_EQ(b.base, Find(g, "autosp.pack")[0]->results[0]);
+  EXPECT_EQ(b.byte_offset, 16);
+}
+
+TEST(Bucket, NothingToDoOnOneRank) {
+  Graph g = Parse(R"(graph @g {
+    input %a : f32[4]{1} parameter "a" grad
+    %l = aten.sum.default(%a, none) : f32[]{}
+    %ga = aten.ones_like.default(%a, none, none, none, none, none) : f32[4]{1} !phase backward
+    output loss %l "loss"
+    output gradient %ga "a"
+  })");
+  PassContext context;
+  EXPECT_FALSE(RunPass(step::BucketGradients, g, context));
+}
+
+// A chain: the gradient of w2 is born first, and w1 is read last in the backward pass.
+constexpr std::string_view kChain = R"(graph @g {
+  input %x : f32[4, 4]{4, 1} user "x"
+  input %w1 : f32[4, 4]{4, 1} parameter "w1" grad
+  input %w2 : bf16[4, 4]{4, 1} parameter "w2" grad
+  input %w3 : f32[4, 4]{4, 1} parameter "w3"
+  %y = aten.mm.default(%x, %w1) : f32[4, 4]{4, 1}
+  %l = aten.sum.default(%y, none) : f32[]{}
+  %g2 = aten._to_copy.default(%y, dtype(bf16), none, none, none, false, none) : bf16[4, 4]{4, 1} !phase backward
+  %g1 = aten.mm.default(%y, %x) : f32[4, 4]{4, 1} !phase backward
+  %v1 = aten.t.default(%w1) : f32[4, 4]{1, 4} base %w1 !phase backward
+  %gx = aten.mm.default(%y, %v1) : f32[4, 4]{4, 1} !phase backward
+  output loss %l "loss"
+  output gradient %g1 "w1"
+  output gradient %g2 "w2"
+  output user %gx "gx"
+})";
+
+TEST(Optimizer, NoneStillGivesTheNorm) {
+  Graph g = Parse(kChain);
+  PassContext context;
+  ASSERT_TRUE(RunPass(step::AddOptimizer, g, context));
+  const ir::Value& norm = OutputValue(g, ir::OutputKind::kUser, "grad_norm");
+  EXPECT_EQ(norm.dtype, ir::DType::kFloat64);
+  EXPECT_EQ(g.producer(norm.id)->op, "autosp.grad_norm");
+  EXPECT_EQ(g.inputs.size(), 4u);
+  EXPECT_TRUE(Find(g, "autosp.adamw_").empty());
+  // The norm of norms; the first part stands right behind its gradient.
+  ASSERT_EQ(Find(g, "autosp.grad_norm").size(), 3u);
+  EXPECT_EQ(Position(g, *Find(g, "autosp.grad_norm")[0]), Position(g, *g.producer(g.FindValue("g2"))) + 1);
+}
+
+TEST(Optimizer, AdamWUpdatesAsSoonAsTheParameterIsFree) {
+  Graph g = Parse(kChain);
+  PassContext context;
+  context.optimizer = "adamw";
+  ASSERT_TRUE(RunPass(step::AddOptimizer, g, context));
+  const auto updates = Find(g, "autosp.adamw_");
+  ASSERT_EQ(updates.size(), 2u) << "w3 has no gradient";
+  const Node& second = updates[0]->module == "w2" ? *updates[0] : *updates[1];
+  const Node& first = updates[0]->module == "w2" ? *updates[1] : *updates[0];
+  EXPECT_LT(Position(g, second), Position(g, *g.producer(g.FindValue("g1"))));
+  EXPECT_GT(Position(g, first), Position(g, *g.producer(g.FindValue("gx")))) << "w1 is read through its view";
+  EXPECT_EQ(first.args[0].value, g.FindValue("w1"));
+  EXPECT_TRUE(first.args[1].is_none());
+  EXPECT_EQ(first.args[2].value, g.FindValue("g1"));
+  EXPECT_TRUE(first.args[5].is_none()) << "no clipping";
+  EXPECT_EQ(first.args[8].number(), 0.9);
+  EXPECT_EQ(first.args[9].number(), 0.999);
+  EXPECT_EQ(first.args[10].number(), 1e-8);
+  EXPECT_EQ(first.args[11].number(), 0.01);
+  EXPECT_EQ(g.value(second.args[1].value).dtype, ir::DType::kFloat32) << "a master of 32 bits";
+  EXPECT_EQ(g.value(second.args[3].value).dtype, ir::DType::kFloat32);
+  std::vector<std::string> states;
+  for (const ir::GraphInput& in : g.inputs) {
+    if (in.kind == ir::InputKind::kState) states.push_back(in.name);
+  }
+  std::sort(states.begin(), states.end());
+  EXPECT_EQ(states, (std::vector<std::string>{"lr", "step", "w1.exp_avg", "w1.exp_avg_sq", "w2.exp_avg", "w2.exp_avg_sq", "w2.master"}));
+}
+
+TEST(Optimizer, ClippingWaitsForTheNorm) {
+  Graph g = Parse(kChain);
+  PassContext context;
+  context.optimizer = "sgd";
+  context.clip_norm = 0.5;
+  context.weight_decay = 0.25;
+  ASSERT_TRUE(RunPass(step::AddOptimizer, g, context));
+  const std::vector<std::string> ops = Ops(g);
+  EXPECT_EQ(std::vector<std::string>(ops.end() - 4, ops.end()),
+            (std::vector<std::string>{"autosp.grad_norm", "autosp.clip_coefficient", "autosp.sgd_", "autosp.sgd_"}));
+  const Node& norm = *Find(g, "autosp.grad_norm")[0];
+  EXPECT_EQ(norm.args[0].values.size(), 2u);
+  const Node& clip = *Find(g, "autosp.clip_coefficient")[0];
+  EXPECT_EQ(clip.args[1].number(), 0.5);
+  const Node& update = *Find(g, "autosp.sgd_")[0];
+  EXPECT_EQ(update.args[3].value, clip.results[0]);
+  EXPECT_EQ(update.args[5].number(), 0.25);
+  EXPECT_EQ(g.FindValue("step"), ir::kNoValue) << "SGD counts no steps";
+}
+
+TEST(Optimizer, TwoNamesOfOneParameterAreOneUpdate) {
+  Graph g = Parse(R"(graph @g {
+    input %w : f32[4]{1} parameter "head" grad
+    input %e : f32[4]{1} parameter "embed" grad alias "head"
+    %l = aten.sum.default(%w, none) : f32[]{}
+    %gw = aten.neg.default(%w) : f32[4]{1} !phase backward
+    %ge = aten.neg.default(%e) : f32[4]{1} !phase backward
+    output loss %l "loss"
+    output gradient %gw "head"
+    output gradient %ge "embed"
+  })");
+  PassContext context;
+  context.optimizer = "adamw";
+  ASSERT_TRUE(RunPass(step::AddOptimizer, g, context));
+  ASSERT_EQ(Find(g, "autosp.adamw_").size(), 1u);
+  const ValueId sum = Find(g, "autosp.adamw_")[0]->args[2].value;
+  EXPECT_EQ(g.producer(sum)->op, "aten.add.Tensor");
+  EXPECT_EQ(OutputValue(g, ir::OutputKind::kGradient, "head").id, sum);
+  EXPECT_EQ(OutputValue(g, ir::OutputKind::kGradient, "embed").id, sum);
+  EXPECT_EQ(Find(g, "autosp.grad_norm")[0]->args[0].values, std::vector<ValueId>{sum});
+}
+
+TEST(Optimizer, AfterBucketsUpdatesFollowTheReduction) {
+  Graph g = Parse(kThree);
+  PassContext context;
+  context.optimizer = "adamw";
+  context.bucket_bytes = 16;
+  ASSERT_TRUE(RunPass(step::BucketGradients, g, context));
+  ASSERT_TRUE(RunPass(step::AddOptimizer, g, context));
+  const auto updates = Find(g, "autosp.adamw_");
+  const auto reductions = Find(g, "autosp.all_reduce_");
+  ASSERT_EQ(updates.size(), 3u);
+  for (int i = 0; i < 3; ++i) EXPECT_GT(Position(g, *updates[i]), Position(g, *reductions[i]));
+  EXPECT_LT(Position(g, *updates[0]), Position(g, *reductions[1])) << "the first gradient dies before the second is born";
+}
+
+TEST(Optimizer, UnknownNamesAreUsageErrors) {
+  Graph g = Parse(kChain);
+  PassContext context;
+  context.optimizer = "adam";
+  Result<bool> result = step::AddOptimizer(g, context);
+  ASSERT_FALSE(result.ok());
+  EXPECT_EQ(result.error().code, Code::kUsage);
+  EXPECT_NE(result.error().what.find("'adam'"), std::string::npos);
+  context.optimizer = "sgd";
+  context.clip_norm = -1;
+  result = step::AddOptimizer(g, context);
+  ASSERT_FALSE(result.ok());
+  EXPECT_EQ(result.error().code, Code::kUsage);
+}
+
+TEST(Optimizer, AGradientOfNoParameterIsOurBug) {
+  Graph g = Parse(kChain);
+  g.outputs[1].name = "nobody";
+  PassContext context;
+  const Result<bool> result = step::AddOptimizer(g, context);
+  ASSERT_FALSE(result.ok());
+  EXPECT_NE(result.error().what.find("'nobody'"), std::string::npos);
+}
+
+TEST(Buffers, AreWrittenAfterTheirLastReader) {
+  Graph g = Parse(R"(graph @g {
+    input %m : f32[4]{1} buffer "running_mean"
+    input %n : i64[]{} buffer "count"
+    %new = aten.neg.default(%m) : f32[4]{1}
+    %one = aten.add.Tensor(%n, 1, 1) : i64[]{}
+    %old = aten.exp.default(%m) : f32[4]{1}
+    %l = aten.sum.default(%old, none) : f32[]{}
+    output loss %l "loss"
+    output buffer_update %new "running_mean"
+    output buffer_update %one "count"
+  })");
+  PassContext context;
+  ASSERT_TRUE(RunPass(step::WriteBuffers, g, context));
+  const auto copies = Find(g, "aten.copy_.default");
+  ASSERT_EQ(copies.size(), 2u);
+  EXPECT_EQ(copies[0]->args[0].value, g.FindValue("m"));
+  EXPECT_EQ(copies[0]->args[1].value, g.FindValue("new"));
+  EXPECT_GT(Position(g, *copies[0]), Position(g, *g.producer(g.FindValue("old"))));
+  EXPECT_EQ(OutputValue(g, ir::OutputKind::kBufferUpdate, "running_mean").id, g.FindValue("m"));
+  EXPECT_FALSE(RunPass(step::WriteBuffers, g, context)) << "they are written";
+}
+
+TEST(Buffers, ThatChangePlacesAreSetAside) {
+  Graph g = Parse(R"(graph @g {
+    input %a : f32[4]{1} buffer "a"
+    input %b : f32[4]{1} buffer "b"
+    %l = aten.sum.default(%a, none) : f32[]{}
+    output loss %l "loss"
+    output buffer_update %b "a"
+    output buffer_update %a "b"
+  })");
+  PassContext context;
+  ASSERT_TRUE(RunPass(step::WriteBuffers, g, context));
+  const std::vector<std::string> ops = Ops(g);
+  EXPECT_EQ(ops, (std::vector<std::string>{"aten.sum.default", "aten.clone.default", "aten.clone.default",
+                                           "aten.copy_.default", "aten.copy_.default"}));
+}
+
+TEST(Pipeline, NamesArePasses) {
+  PassRegistry registry;
+  RegisterStepPasses(registry);
+  EXPECT_EQ(StepPipeline().size(), registry.all().size());
+  for (const std::string& name : StepPipeline()) EXPECT_NE(registry.Find(name), nullptr) << name;
+}
+
+}  // namespace
+}  // namespace autospc
