@@ -70,6 +70,18 @@ Result<int> OpenRegular(const std::string& path, int64_t* size) {
   return fd;
 }
 
+Status WriteAll(int fd, const void* data, int64_t bytes, const std::string& path) {
+  const char* from = static_cast<const char*>(data);
+  while (bytes > 0) {
+    const ssize_t n = write(fd, from, static_cast<size_t>(std::min<int64_t>(bytes, 1 << 30)));
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) return WriteError(path, Reason());
+    from += n;
+    bytes -= n;
+  }
+  return Ok();
+}
+
 void SyncFolderOf(const std::string& path) {
   const fs::path parent = fs::path(path).has_parent_path() ? fs::path(path).parent_path() : fs::path(".");
   const int fd = open(parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -158,15 +170,8 @@ FileWriter::~FileWriter() {
 }
 
 Status FileWriter::Write(const void* data, int64_t bytes) {
-  const char* from = static_cast<const char*>(data);
-  while (bytes > 0) {
-    const ssize_t n = write(fd_, from, static_cast<size_t>(std::min<int64_t>(bytes, 1 << 30)));
-    if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) return WriteError(path_, Reason());
-    from += n;
-    bytes -= n;
-    written_ += n;
-  }
+  RETURN_IF_ERROR(WriteAll(fd_, data, bytes, path_));
+  written_ += bytes;
   return Ok();
 }
 
@@ -178,6 +183,14 @@ Status FileWriter::Commit(bool durable, const std::string& path) {
   temporary_.clear();
   if (durable) SyncFolderOf(target);
   return Ok();
+}
+
+Status WriteNewFile(const std::string& path, std::string_view content) {
+  const int fd = open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  if (fd < 0) return WriteError(path, Reason());
+  Status status = WriteAll(fd, content.data(), static_cast<int64_t>(content.size()), path);
+  if (close(fd) != 0 && status.ok()) status = WriteError(path, Reason());
+  return status;
 }
 
 Status WriteFileAtomically(const std::string& path, std::string_view content, bool durable) {

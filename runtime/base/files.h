@@ -57,6 +57,8 @@ class FileWriter {
   int64_t written_ = 0;
 };
 
+// For files of a folder that nobody sees yet: written where it stands, not synced. The path must be free.
+Status WriteNewFile(const std::string& path, std::string_view content);
 Status WriteFileAtomically(const std::string& path, std::string_view content, bool durable = true);
 
 // A folder under a temporary name beside `target`, to become it. Removed with all it holds unless committed.

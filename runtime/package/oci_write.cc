@@ -27,7 +27,8 @@ class BlobStore {
   // don't fit, which opening it reports.
   Result<Blob> Add(std::string_view type, std::string_view content, bool durable = false) {
     const std::string hex = Sha256Hex(content);
-    RETURN_IF_ERROR(WriteFileAtomically(fmt::format("{}/{}", folder_, hex), content, durable));
+    const std::string path = fmt::format("{}/{}", folder_, hex);
+    RETURN_IF_ERROR(durable ? WriteFileAtomically(path, content) : WriteNewFile(path, content));
     return Blob{std::string(type), std::string(oci::kDigestPrefix) + hex, static_cast<int64_t>(content.size())};
   }
 
@@ -190,8 +191,8 @@ Status WritePackage(const program::ProgramT& program, const PackageContents& con
     layers.push_back(Layer(blob, "constants.safetensors"));
   }
   ASSIGN_OR_RETURN(const Blob config, blobs.Add(kConfigType, JsonText(Config(program))));
-  RETURN_IF_ERROR(WriteFileAtomically(fmt::format("{}/{}", folder.path(), oci::kLayoutFile),
-                                      JsonText({{"imageLayoutVersion", oci::kLayoutVersion}}), /*durable=*/false));
+  RETURN_IF_ERROR(WriteNewFile(fmt::format("{}/{}", folder.path(), oci::kLayoutFile),
+                               JsonText({{"imageLayoutVersion", oci::kLayoutVersion}})));
   RETURN_IF_ERROR(WriteManifests(&blobs, program, config, layers, folder.path()));
   return folder.Commit(options.force);
 }
