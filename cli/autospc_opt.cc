@@ -1,11 +1,12 @@
 // autospc-opt: runs passes on a graph in its text form, in the order in which their flags are given.
+#include <fmt/ranges.h>
+
 #include <cstdio>
+#include <filesystem>
 #include <iostream>
 #include <iterator>
 #include <string>
 #include <vector>
-
-#include <fmt/ranges.h>
 
 #include "cli/flags.h"
 #include "codegen/register_passes.h"
@@ -35,7 +36,8 @@ po::options_description Options(const PassContext& defaults) {
   add("optimizer", po::value<std::string>()->default_value(defaults.optimizer), "none, sgd or adamw");
   add("clip-norm", po::value<double>()->default_value(defaults.clip_norm), "gradient norm; 0: no clipping");
   add("weight-decay", po::value<double>()->default_value(defaults.weight_decay), "below 0: the optimiser's own");
-  add("bucket-bytes", po::value<std::string>()->default_value(std::to_string(defaults.bucket_bytes)), "gradients reduced together");
+  add("bucket-bytes", po::value<std::string>()->default_value(std::to_string(defaults.bucket_bytes)),
+      "gradients reduced together");
   add("constants", po::value<std::string>(), "folder of NAME.bin: raw bytes of the constant inputs");
   add("print-ir-after", po::value<std::vector<std::string>>()->composing(), "PASS or all: the graph to stderr");
   add("dump-dir", po::value<std::string>(), "folder for the graph after each pass");
@@ -46,8 +48,9 @@ po::options_description Options(const PassContext& defaults) {
 
 // The program's own options: not those that are passes.
 std::string Help(const po::options_description& options, const PassRegistry& registry) {
-  std::string text = "autospc-opt [FLAG...] [--PASS...] FILE.ir     (- reads standard input)\n"
-                     "Runs passes on a graph in text form, in the order given, verifies after each, prints the result.\n\n";
+  std::string text =
+      "autospc-opt [FLAG...] [--PASS...] FILE.ir     (- reads standard input)\n"
+      "Runs passes on a graph in text form, in the order given, verifies after each, prints the result.\n\n";
   text += Describe(options);
   text += "\npasses (--list explains them):";
   size_t column = 80;
@@ -59,7 +62,8 @@ std::string Help(const po::options_description& options, const PassRegistry& reg
     text += " --" + pass.name;
     column += pass.name.size() + 3;
   }
-  return text + "\n\nexample: autospc-opt --simplify --recognise-attention --print-ir-after simplify model.ir -o out.ir\n";
+  return text +
+         "\n\nexample: autospc-opt --simplify --recognise-attention --print-ir-after simplify model.ir -o out.ir\n";
 }
 
 Result<std::string> ReadText(const std::string& path) {
@@ -67,18 +71,34 @@ Result<std::string> ReadText(const std::string& path) {
   return std::string(std::istreambuf_iterator<char>(std::cin), {});
 }
 
+// A file gets its new content in one step. What is no regular file (a pipe, /dev/null) is written to as it is:
+// renaming a file over it would put that in its place.
+Status WriteText(const std::string& path, std::string_view text) {
+  std::error_code unknown;
+  const std::filesystem::file_status status = std::filesystem::status(path, unknown);
+  if (path != "-" && (!exists(status) || is_regular_file(status))) return WriteFileAtomically(path, text);
+  std::FILE* const file = path == "-" ? stdout : std::fopen(path.c_str(), "wb");
+  bool written = file && std::fwrite(text.data(), 1, text.size(), file) == text.size() && std::fflush(file) == 0;
+  if (file && file != stdout) written = std::fclose(file) == 0 && written;
+  if (written) return Ok();
+  return Error{Code::kFailed, fmt::format("cannot write to '{}'", path == "-" ? "standard output" : path), "", ""};
+}
+
 Result<PassContext> MakeContext(const Flags& flags) {
   PassContext context;
   ASSIGN_OR_RETURN(const int64_t ranks, InRange("--ranks", flags.Get<int64_t>("ranks"), 1, 1 << 16));
   context.ranks = static_cast<int>(ranks);
-  ASSIGN_OR_RETURN(context.strategy, OneOf("--strategy", flags.Get<std::string>("strategy"), {"ulysses", "allgather-kv"}));
-  ASSIGN_OR_RETURN(context.optimizer, OneOf("--optimizer", flags.Get<std::string>("optimizer"), {"none", "sgd", "adamw"}));
+  ASSIGN_OR_RETURN(context.strategy,
+                   OneOf("--strategy", flags.Get<std::string>("strategy"), {"ulysses", "allgather-kv"}));
+  ASSIGN_OR_RETURN(context.optimizer,
+                   OneOf("--optimizer", flags.Get<std::string>("optimizer"), {"none", "sgd", "adamw"}));
   ASSIGN_OR_RETURN(context.bucket_bytes, Bytes("--bucket-bytes", flags.Get<std::string>("bucket-bytes")));
   context.strict = flags.Has("strict");
   context.clip_norm = flags.Get<double>("clip-norm");
   context.weight_decay = flags.Get<double>("weight-decay");
   if (flags.Has("constants")) {
-    context.constants = [folder = flags.Get<std::string>("constants")](const std::string& name) -> Result<std::vector<uint8_t>> {
+    context.constants =
+        [folder = flags.Get<std::string>("constants")](const std::string& name) -> Result<std::vector<uint8_t>> {
       ASSIGN_OR_RETURN(const std::string bytes, ReadFile(folder + "/" + name + ".bin", kMaxConstant));
       return std::vector<uint8_t>(bytes.begin(), bytes.end());
     };
@@ -98,7 +118,11 @@ Status Run(const PassRegistry& registry, const std::vector<std::string>& argumen
   const po::options_description own = Options({});
   po::options_description all;
   all.add(own);
-  for (const PassInfo& pass : registry.all()) all.add_options()(pass.name.c_str(), pass.summary.c_str());
+  for (const PassInfo& pass : registry.all()) {
+    // A value of no tokens: a pass may be given several times, which boost refuses to plain switches.
+    all.add_options()(pass.name.c_str(), po::value<std::vector<std::string>>()->zero_tokens()->composing(),
+                      pass.summary.c_str());
+  }
   all.add_options()("input", po::value<std::string>());
   po::positional_options_description positional;
   positional.add("input", 1);
@@ -111,7 +135,8 @@ Status Run(const PassRegistry& registry, const std::vector<std::string>& argumen
     for (const PassInfo& pass : registry.all()) fmt::print("--{:<26} {}\n", pass.name, pass.summary);
     return Ok();
   }
-  if (!flags.Has("input")) return Error{Code::kUsage, "no input file is given", "", "autospc-opt --help shows an example"};
+  if (!flags.Has("input"))
+    return Error{Code::kUsage, "no input file is given", "", "autospc-opt --help shows an example"};
   ASSIGN_OR_RETURN(PassContext context, MakeContext(flags));
 
   PassManagerOptions options;
@@ -140,12 +165,7 @@ Status Run(const PassRegistry& registry, const std::vector<std::string>& argumen
   if (flags.Has("time-passes")) fmt::print(stderr, "{}", manager.TimingTable());
   if (flags.Has("notes")) PrintNotes(context);
   RETURN_IF_ERROR(ran);
-  const std::string printed = ir::Print(graph);
-  if (const std::string& output = flags.Get<std::string>("output"); output != "-") return WriteFileAtomically(output, printed);
-  if (std::fwrite(printed.data(), 1, printed.size(), stdout) != printed.size() || std::fflush(stdout) != 0) {
-    return Error{Code::kFailed, "cannot write to standard output", "", ""};
-  }
-  return Ok();
+  return WriteText(flags.Get<std::string>("output"), ir::Print(graph));
 }
 
 }  // namespace

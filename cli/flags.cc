@@ -1,11 +1,11 @@
 #include "cli/flags.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
+#include <boost/program_options/parsers.hpp>
 #include <charconv>
 #include <numeric>
-
-#include <boost/program_options/parsers.hpp>
-#include <fmt/ranges.h>
 
 #include "runtime/base/bytes.h"
 #include "runtime/base/log.h"
@@ -25,7 +25,9 @@ std::vector<std::string> WithDashes(std::vector<std::string> arguments) {
 
 Error Usage(std::string what, std::string hint) { return {Code::kUsage, std::move(what), "", std::move(hint)}; }
 
-std::string DidYouMean(const std::string& nearest) { return nearest.empty() ? "" : fmt::format("did you mean '{}'? ", nearest); }
+std::string DidYouMean(const std::string& nearest) {
+  return nearest.empty() ? "" : fmt::format("did you mean '{}'? ", nearest);
+}
 
 // Boost's message-making depends on the kind of its exception; ours says which flag and what is wrong with it.
 Error FromException(const po::error& failure, const std::string& program, const po::options_description& options) {
@@ -40,10 +42,12 @@ Error FromException(const po::error& failure, const std::string& program, const 
   if (const auto* about = dynamic_cast<const po::error_with_option_name*>(&failure)) {
     const std::string flag = about->get_option_name();
     const auto* invalid = dynamic_cast<const po::validation_error*>(&failure);
-    if (dynamic_cast<const po::multiple_occurrences*>(&failure)) return Usage(fmt::format("'{}' is given twice", flag), help);
+    if (dynamic_cast<const po::multiple_occurrences*>(&failure))
+      return Usage(fmt::format("'{}' is given twice", flag), help);
     if (dynamic_cast<const po::invalid_command_line_syntax*>(&failure)) {
       const auto& syntax = static_cast<const po::invalid_command_line_syntax&>(failure);
-      if (syntax.kind() == po::invalid_syntax::extra_parameter) return Usage(fmt::format("'{}' takes no value", flag), help);
+      if (syntax.kind() == po::invalid_syntax::extra_parameter)
+        return Usage(fmt::format("'{}' takes no value", flag), help);
       return Usage(fmt::format("'{}' needs a value", flag), help);
     }
     if (invalid) return Usage(fmt::format("bad value of '{}': {}", flag, failure.what()), help);
@@ -86,7 +90,8 @@ std::string Describe(const po::options_description& options) {
     const std::string value = option->semantic()->name();  // "arg (=1)"
     const size_t usual = value.find("(=");
     text += fmt::format("  {:<24} {}", flag, option->description());
-    if (usual != std::string::npos && value[usual + 2] != ')') text += fmt::format(" (default {}", value.substr(usual + 2));
+    if (usual != std::string::npos && value[usual + 2] != ')')
+      text += fmt::format(" (default {}", value.substr(usual + 2));
     text += '\n';
   }
   return text;

@@ -2,15 +2,14 @@
 // nearest known one, and every mistake is an Error of kUsage instead of an exception.
 #pragma once
 
-#include <cstdint>
-#include <string>
-#include <string_view>
-#include <vector>
-
 #include <boost/program_options/options_description.hpp>
 #include <boost/program_options/positional_options.hpp>
 #include <boost/program_options/value_semantic.hpp>
 #include <boost/program_options/variables_map.hpp>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
 
 #include "runtime/base/result.h"
 
@@ -25,13 +24,16 @@ struct Flags {
   bool Has(const std::string& flag) const { return values.count(flag) != 0 && !values[flag].defaulted(); }
   // The value of a flag that has a default or was given.
   template <typename T>
-  const T& Get(const std::string& flag) const { return values[flag].as<T>(); }
+  const T& Get(const std::string& flag) const {
+    return values[flag].as<T>();
+  }
 };
 
 // Parses what follows the program's (or the subcommand's) name. `program` stands in hints: "autospc compile".
 // Abbreviations are not accepted. Positional arguments go where `positional` says; without it they are a mistake.
 Result<Flags> ParseFlags(const std::string& program, const std::vector<std::string>& arguments,
-                         const po::options_description& options, const po::positional_options_description& positional = {});
+                         const po::options_description& options,
+                         const po::positional_options_description& positional = {});
 std::vector<std::string> Arguments(int argc, char** argv, int from = 1);
 
 // A line a flag for --help: "  -o, --output VALUE     where it goes (default -)".
@@ -43,7 +45,7 @@ std::string Nearest(std::string_view word, const std::vector<std::string>& candi
 // Values that a type alone does not check; `flag` with its dashes. All kUsage.
 Result<int64_t> InRange(std::string_view flag, int64_t value, int64_t least, int64_t most);
 Result<std::string> OneOf(std::string_view flag, const std::string& value, const std::vector<std::string>& choices);
-Result<int64_t> Bytes(std::string_view flag, const std::string& value);  // "80GiB"
+Result<int64_t> Bytes(std::string_view flag, const std::string& value);                 // "80GiB"
 Result<std::vector<int64_t>> IntList(std::string_view flag, const std::string& value);  // "1,2,4"
 
 // Prints the error to stderr and returns its exit code: `return Fail(error);` ends a main.

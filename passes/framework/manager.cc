@@ -1,10 +1,11 @@
 #include "passes/framework/manager.h"
 
+#include <stdlib.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <filesystem>
-#include <stdlib.h>
 
 #include "passes/ir/printer.h"
 #include "passes/ir/verifier.h"
@@ -84,13 +85,15 @@ Status PassManager::Run(ir::Graph& graph, PassContext& context, const std::vecto
 
 Status PassManager::Observe(const ir::Graph& graph, std::string_view phase, double milliseconds, bool changed) {
   const std::vector<std::string>& wanted = options_.print_after;
-  const bool print = std::any_of(wanted.begin(), wanted.end(), [&](const std::string& w) { return w == "all" || w == phase; });
+  const bool print =
+      std::any_of(wanted.begin(), wanted.end(), [&](const std::string& w) { return w == "all" || w == phase; });
   if (print) options_.print(fmt::format("# after {}\n{}", phase, ir::Print(graph)));
   if (!options_.dump_dir.empty()) RETURN_IF_ERROR(Dump(graph, phase));
   const Clock::time_point start = Clock::now();
   std::vector<std::string> violations = ir::Verify(graph);
   if (violations.empty() && options_.verify_placements) violations = ir::VerifyPlacements(graph);
-  timings_.push_back({std::string(phase), milliseconds, MillisecondsSince(start), static_cast<int>(graph.nodes().size()), changed});
+  timings_.push_back(
+      {std::string(phase), milliseconds, MillisecondsSince(start), static_cast<int>(graph.nodes().size()), changed});
   return ir::ViolationsToStatus(violations, phase);
 }
 

@@ -14,8 +14,8 @@ namespace autospc {
 
 struct PassManagerOptions {
   std::vector<std::string> print_after;  // names of passes or phases, or "all": the graph after them goes to `print`
-  std::string dump_dir;                  // made if missing; gets 00-input.ir, 01-simplify.ir, …; "": nothing is written
-  bool verify_placements = true;         // also the rules of placements, once values have one
+  std::string dump_dir;           // made if missing; gets 00-input.ir, 01-simplify.ir, …; "": nothing is written
+  bool verify_placements = true;  // also the rules of placements, once values have one
   std::function<void(std::string_view)> print;  // default: standard error
 };
 
@@ -24,7 +24,7 @@ struct PassTiming {
   std::string name;
   double milliseconds = 0;  // of the pass
   double verify_milliseconds = 0;
-  int nodes = 0;            // after it
+  int nodes = 0;  // after it
   bool changed = false;
 };
 

@@ -185,8 +185,7 @@ class Scanner {
     const bool digits = end < text_.size() && IsDigit(text_[end]);
     while (end < text_.size()) {
       const char c = text_[end];
-      const bool exponent_sign =
-          digits && (c == '-' || c == '+') && (text_[end - 1] == 'e' || text_[end - 1] == 'E');
+      const bool exponent_sign = digits && (c == '-' || c == '+') && (text_[end - 1] == 'e' || text_[end - 1] == 'E');
       if (!IsWordChar(c) && c != '.' && !exponent_sign) break;
       ++end;
     }

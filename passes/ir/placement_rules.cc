@@ -111,20 +111,43 @@ constexpr std::array kLinear = {
     Row{"view", kFirst},
     Row{"where", {Linearity::Mode::kAll, Args({1, 2})}},
 };
-static_assert(std::is_sorted(kLinear.begin(), kLinear.end(), [](const Row& a, const Row& b) { return a.first < b.first; }));
+static_assert(std::is_sorted(kLinear.begin(), kLinear.end(),
+                             [](const Row& a, const Row& b) { return a.first < b.first; }));
 
-const std::set<std::string_view> kReducers = {
-    "addmm",       "addmv",       "baddbmm",   "binary_cross_entropy", "binary_cross_entropy_with_logits",
-    "bmm",         "convolution", "dot",       "cross_entropy_loss",   "einsum",
-    "index_add",   "index_put",   "kl_div",    "l1_loss",              "linear",
-    "matmul",      "mean",        "mm",        "mse_loss",             "mv",
-    "nll_loss",    "nll_loss_nd", "nll_loss2d_forward",                "nll_loss_forward",
-    "scatter_add", "smooth_l1_loss", "sum",    "sum_to_size"};
+const std::set<std::string_view> kReducers = {"addmm",
+                                              "addmv",
+                                              "baddbmm",
+                                              "binary_cross_entropy",
+                                              "binary_cross_entropy_with_logits",
+                                              "bmm",
+                                              "convolution",
+                                              "dot",
+                                              "cross_entropy_loss",
+                                              "einsum",
+                                              "index_add",
+                                              "index_put",
+                                              "kl_div",
+                                              "l1_loss",
+                                              "linear",
+                                              "matmul",
+                                              "mean",
+                                              "mm",
+                                              "mse_loss",
+                                              "mv",
+                                              "nll_loss",
+                                              "nll_loss_nd",
+                                              "nll_loss2d_forward",
+                                              "nll_loss_forward",
+                                              "scatter_add",
+                                              "smooth_l1_loss",
+                                              "sum",
+                                              "sum_to_size"};
 
 const std::set<std::string_view> kFills = {
-    "arange",     "empty",   "empty_like",  "empty_strided", "eye",       "full", "full_like", "linspace",
-    "new_empty",  "new_empty_strided",      "new_full",      "new_ones",  "new_zeros",         "ones",
-    "ones_like",  "scalar_tensor",          "zeros",         "zeros_like", "positions"};
+    "arange",        "empty",     "empty_like", "empty_strided", "eye",
+    "full",          "full_like", "linspace",   "new_empty",     "new_empty_strided",
+    "new_full",      "new_ones",  "new_zeros",  "ones",          "ones_like",
+    "scalar_tensor", "zeros",     "zeros_like", "positions"};
 
 const std::set<std::string_view> kZeroFills = {"new_zeros", "zeros", "zeros_like"};
 const std::set<std::string_view> kBroadcasts = {"broadcast_to", "expand", "expand_as", "repeat"};
@@ -142,11 +165,16 @@ bool FillsZero(const Node& n, size_t position) {
 
 KindSet Bit(PlacementKind kind) {
   switch (kind) {
-    case PlacementKind::kReplicated: return kR;
-    case PlacementKind::kVarying: return kV;
-    case PlacementKind::kPartial: return kP;
-    case PlacementKind::kSharded: return kS;
-    case PlacementKind::kNone: return 0;
+    case PlacementKind::kReplicated:
+      return kR;
+    case PlacementKind::kVarying:
+      return kV;
+    case PlacementKind::kPartial:
+      return kP;
+    case PlacementKind::kSharded:
+      return kS;
+    case PlacementKind::kNone:
+      return 0;
   }
   return 0;
 }
@@ -164,8 +192,10 @@ const Conversion* FindConversion(const Node& node) {
     const bool vary = node.args.size() > 3 && node.args[3].kind == Arg::Kind::kBool && node.args[3].b;
     return &kConversions[kGatherVary - (vary ? 0 : 1)];
   }
-  if (node.op == "autosp.all_reduce" && node.args.size() > 1 && node.args[1].s == "max") return &kConversions[kReduceMax];
-  const auto row = std::find_if(kConversions.begin(), kConversions.end(), [&](const Conversion& c) { return c.op == node.op; });
+  if (node.op == "autosp.all_reduce" && node.args.size() > 1 && node.args[1].s == "max")
+    return &kConversions[kReduceMax];
+  const auto row =
+      std::find_if(kConversions.begin(), kConversions.end(), [&](const Conversion& c) { return c.op == node.op; });
   return row == kConversions.end() ? nullptr : &*row;
 }
 

@@ -27,10 +27,10 @@ const Conversion* FindConversion(const Node& node);
 // How an op is linear in its tensor arguments.
 struct Linearity {
   enum class Mode : uint8_t {
-    kNone,      // it is not: no operand may be partial
-    kOne,       // in any one of `positions`, the other operands fixed: x * w
-    kAll,       // in all of `positions` together: x + y, cat([x, y])
-    kAffine,    // in argument 0 with any one of arguments 1 and 2: addmm(bias, x, w)
+    kNone,    // it is not: no operand may be partial
+    kOne,     // in any one of `positions`, the other operands fixed: x * w
+    kAll,     // in all of `positions` together: x + y, cat([x, y])
+    kAffine,  // in argument 0 with any one of arguments 1 and 2: addmm(bias, x, w)
   };
   Mode mode = Mode::kNone;
   uint32_t positions = 0;  // a bit for each argument; a list argument counts as one

@@ -155,13 +155,14 @@ class PlacementVerifier {
     if (p.outer != 1) {
       Say(fmt::format("{} is {}: a dim with an outer factor must be unflattened first", what, p.ToString()));
     } else if (args[dim_arg].int_value() != p.dim || args[rows_arg].int_value() != rows * p.inner) {
-      Say(fmt::format("{} is {}, its arguments say dim {} and {} rows", what, p.ToString(),
-                      args[dim_arg].int_value(), args[rows_arg].int_value()));
+      Say(fmt::format("{} is {}, its arguments say dim {} and {} rows", what, p.ToString(), args[dim_arg].int_value(),
+                      args[rows_arg].int_value()));
     }
   }
 
-  // All sharded operands of an op lie on the same factor.
+  // All sharded operands of an op lie on the same factor; attention's query and kv heads are two by nature.
   void OneFactor(const std::vector<ValueId>& operands) {
+    if (node_->op.starts_with("autosp.attention")) return;
     const Value* first = nullptr;
     for (const ValueId id : operands) {
       const Value& v = graph_.value(id);
@@ -255,18 +256,22 @@ class PlacementVerifier {
     }
     bool lawful = false;
     switch (linear.mode) {
-      case Linearity::Mode::kNone: break;
+      case Linearity::Mode::kNone:
+        break;
       case Linearity::Mode::kOne:  // a bias would be added on every rank
         lawful = count == 1 && (partial & ~linear.positions) == 0 && !(name == "linear" && (fixed >> 2 & 1));
         break;
       case Linearity::Mode::kAll:
         lawful = (partial & ~linear.positions) == 0 && (fixed & linear.positions) == 0;
         break;
-      case Linearity::Mode::kAffine: lawful = count == 2 && (partial == 0b011 || partial == 0b101); break;
+      case Linearity::Mode::kAffine:
+        lawful = count == 2 && (partial == 0b011 || partial == 0b101);
+        break;
     }
     if (!lawful) {
       return {0, fmt::format("%{} is P, and the op is not linear in its partial operands (a replicated addend passes "
-                             "vary and first; else reduce before it)", first->name)};
+                             "vary and first; else reduce before it)",
+                             first->name)};
     }
     const Value& result = graph_.value(n.results.front());
     if (!Final() && (name == "to" || name == "_to_copy") && ByteSize(result.dtype) < ByteSize(first->dtype)) {
@@ -280,7 +285,8 @@ class PlacementVerifier {
     if (!Final() && (kinds & (kV | kS))) {
       for (const Operand& o : operands) {
         if (o.kind != kR || !differentiable_.contains(o.value)) continue;
-        return {0, Describe(o.value) + " and meets values that differ from rank to rank: it passes vary or shard first"};
+        return {0,
+                Describe(o.value) + " and meets values that differ from rank to rank: it passes vary or shard first"};
       }
     }
     KindSet may = kinds & kS ? kS : kinds & kV ? kV : kR;

@@ -8,8 +8,8 @@ namespace autospc::ir {
 namespace {
 
 constexpr std::array<std::string_view, 5> kInputKinds = {"parameter", "buffer", "constant", "user", "state"};
-constexpr std::array<std::string_view, 6> kOutputKinds = {"loss",          "user",             "gradient",
-                                                          "buffer_update", "parameter_update", "state_update"};
+constexpr std::array<std::string_view, 6> kOutputKinds = {
+    "loss", "user", "gradient", "buffer_update", "parameter_update", "state_update"};
 constexpr std::array<std::string_view, 3> kPhases = {"forward", "backward", "step"};
 
 // Not <cctype>: its answers depend on the locale.
@@ -17,9 +17,8 @@ bool IsWordChar(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_';
 }
 bool IsPlain(std::string_view text, std::string_view extra) {
-  return !text.empty() && std::all_of(text.begin(), text.end(), [&](char c) {
-    return IsWordChar(c) || extra.find(c) != std::string_view::npos;
-  });
+  return !text.empty() && std::all_of(text.begin(), text.end(),
+                                      [&](char c) { return IsWordChar(c) || extra.find(c) != std::string_view::npos; });
 }
 // What the parser reads as an op without quotes: a word that starts with no digit and holds a dot.
 bool IsPlainOp(std::string_view op) {
@@ -62,8 +61,7 @@ class Printer {
   std::string Whole() const {
     std::string text = fmt::format("graph @{} {{\n", PlainOrQuoted(graph_.name, "._-"));
     for (const auto& [name, range] : graph_.symbols) {
-      text += fmt::format("  symbol {} [{}, {}]\n", name, range.min,
-                          range.max < 0 ? "*" : std::to_string(range.max));
+      text += fmt::format("  symbol {} [{}, {}]\n", name, range.min, range.max < 0 ? "*" : std::to_string(range.max));
     }
     for (const GraphInput& in : graph_.inputs) text += "  " + Input(in) + "\n";
     for (const NodeId id : graph_.nodes()) text += "  " + One(graph_.node(id)) + "\n";
@@ -106,8 +104,7 @@ class Printer {
   }
 
   std::string Input(const GraphInput& in) const {
-    std::string text =
-        fmt::format("input {} : {} {} {}", Ref(in.value), Type(in.value), Name(in.kind), Quote(in.name));
+    std::string text = fmt::format("input {} : {} {} {}", Ref(in.value), Type(in.value), Name(in.kind), Quote(in.name));
     if (in.requires_grad) text += " grad";
     if (!in.persistent) text += " nonpersistent";
     if (!in.alias_of.empty()) text += " alias " + Quote(in.alias_of);
@@ -124,29 +121,40 @@ class Printer {
   std::string ArgText(const Arg& a) const {
     std::string text;
     switch (a.kind) {
-      case Arg::Kind::kNone: return "none";
-      case Arg::Kind::kValue: return Ref(a.value);
+      case Arg::Kind::kNone:
+        return "none";
+      case Arg::Kind::kValue:
+        return Ref(a.value);
       case Arg::Kind::kValueList:
         if (a.values.empty()) return "values[]";
         for (const ValueId v : a.values) text += (text.empty() ? "[" : ", ") + (v == kNoValue ? "none" : Ref(v));
         return text + "]";
-      case Arg::Kind::kInt: return a.i.ToString();
-      case Arg::Kind::kIntList: return "[" + List(a.ints) + "]";
-      case Arg::Kind::kFloat: return FloatText(a.f);
+      case Arg::Kind::kInt:
+        return a.i.ToString();
+      case Arg::Kind::kIntList:
+        return "[" + List(a.ints) + "]";
+      case Arg::Kind::kFloat:
+        return FloatText(a.f);
       case Arg::Kind::kFloatList:
         if (a.floats.empty()) return "floats[]";
         for (const double f : a.floats) text += (text.empty() ? "[" : ", ") + FloatText(f);
         return text + "]";
-      case Arg::Kind::kBool: return a.b ? "true" : "false";
+      case Arg::Kind::kBool:
+        return a.b ? "true" : "false";
       case Arg::Kind::kBoolList:
         if (a.bools.empty()) return "bools[]";
         for (const bool b : a.bools) text += std::string(text.empty() ? "[" : ", ") + (b ? "true" : "false");
         return text + "]";
-      case Arg::Kind::kString: return Quote(a.s);
-      case Arg::Kind::kDType: return fmt::format("dtype({})", ir::Name(a.dtype));
-      case Arg::Kind::kLayout: return fmt::format("layout({})", PlainOrQuoted(a.s, ":"));
-      case Arg::Kind::kDevice: return fmt::format("device({})", PlainOrQuoted(a.s, ":"));
-      case Arg::Kind::kMemoryFormat: return fmt::format("memory_format({})", PlainOrQuoted(a.s, ":"));
+      case Arg::Kind::kString:
+        return Quote(a.s);
+      case Arg::Kind::kDType:
+        return fmt::format("dtype({})", ir::Name(a.dtype));
+      case Arg::Kind::kLayout:
+        return fmt::format("layout({})", PlainOrQuoted(a.s, ":"));
+      case Arg::Kind::kDevice:
+        return fmt::format("device({})", PlainOrQuoted(a.s, ":"));
+      case Arg::Kind::kMemoryFormat:
+        return fmt::format("memory_format({})", PlainOrQuoted(a.s, ":"));
     }
     return "none";
   }

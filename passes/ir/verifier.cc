@@ -11,8 +11,8 @@ namespace autospc::ir {
 namespace {
 
 // Words that mean something else where the text form has a symbol.
-const std::set<std::string_view> kReserved = {"none", "true",  "false", "inf",    "nan",          "values", "floats",
-                                              "bools", "dtype", "layout", "device", "memory_format"};
+const std::set<std::string_view> kReserved = {"none",   "true",  "false", "inf",    "nan",    "values",
+                                              "floats", "bools", "dtype", "layout", "device", "memory_format"};
 
 bool IsName(std::string_view text, std::string_view extra) {
   return !text.empty() && std::all_of(text.begin(), text.end(), [&](char c) {
@@ -238,8 +238,8 @@ class Verifier {
     }
     const Expr& size = v.sizes[p.dim];
     int64_t local = 0;
-    const bool overflow = __builtin_mul_overflow(p.outer, p.block, &local) ||
-                          __builtin_mul_overflow(local, p.inner, &local);
+    const bool overflow =
+        __builtin_mul_overflow(p.outer, p.block, &local) || __builtin_mul_overflow(local, p.inner, &local);
     if (overflow || (size.is_const() && size.value() != local)) {
       Report("{} has {} but is {} long there", Ref(v.id), p.ToString(), size.ToString());
     }
@@ -251,9 +251,8 @@ class Verifier {
     if (out.kind == OutputKind::kBufferUpdate) wanted = InputKind::kBuffer;
     if (out.kind == OutputKind::kStateUpdate) wanted = InputKind::kState;
     if (out.kind == OutputKind::kLoss || out.kind == OutputKind::kUser) return;
-    const auto target = std::find_if(graph_.inputs.begin(), graph_.inputs.end(), [&](const GraphInput& in) {
-      return in.kind == wanted && in.name == out.name;
-    });
+    const auto target = std::find_if(graph_.inputs.begin(), graph_.inputs.end(),
+                                     [&](const GraphInput& in) { return in.kind == wanted && in.name == out.name; });
     if (target == graph_.inputs.end()) {
       Report("output {} '{}' names no {}", Name(out.kind), out.name, Name(wanted));
       return;
@@ -281,9 +280,8 @@ class Verifier {
       const Value& v = graph_.value(out.value);
       if (out.kind == OutputKind::kLoss) {
         if (++losses == 2) Report("more than one output is the loss");
-        if (!IsFloating(v.dtype) || std::any_of(v.sizes.begin(), v.sizes.end(), [](const Expr& e) {
-              return e.is_const() && e.value() != 1;
-            })) {
+        if (!IsFloating(v.dtype) ||
+            std::any_of(v.sizes.begin(), v.sizes.end(), [](const Expr& e) { return e.is_const() && e.value() != 1; })) {
           Report("the loss {} is no floating-point scalar", Ref(v.id));
         }
       }

@@ -24,7 +24,8 @@ std::string Program(std::string_view more, std::string_view outputs = "") {
     {}
     output loss %l "loss"
     {}
-  }})", more, outputs);
+  }})",
+                     more, outputs);
 }
 
 Lines Check(const std::string& text) {
@@ -57,61 +58,79 @@ TEST_P(Forward, IsJudged) {
   EXPECT_NE(lines[0].find(GetParam().problem), std::string::npos) << lines[0];
 }
 
-INSTANTIATE_TEST_SUITE_P(Placements, Forward, testing::Values(
-    // Conversions.
-    Case{"%a = autosp.all_gather(%h, 0, 3, false) : f32[3, 8]{8, 1} R", nullptr},
-    Case{"%a = autosp.all_gather(%h, 0, 3, true) : f32[3, 8]{8, 1} V", nullptr},
-    Case{"%a = autosp.all_gather(%h, 0, 3, true) : f32[3, 8]{8, 1} R", "the result %a is R, not V"},
-    Case{"%a = autosp.all_gather(%h, 0, 4, false) : f32[4, 8]{8, 1} R", "its arguments say dim 0 and 4 rows"},
-    Case{"%a = autosp.all_gather(%x, 0, 3, false) : f32[3, 8]{8, 1} R", "%x is R, not S"},
-    Case{"%a = autosp.vary(%v) : f32[8, 8]{8, 1} V", "%v is V, not R"},
-    Case{"%a = autosp.vary(%p) : f32[]{} V", "%p is P, not R"},
-    Case{"%a = autosp.all_reduce(%l, \"sum\") : f32[]{} R", "%l is R, not P"},
-    Case{"%a = autosp.all_reduce(%v, \"sum\") : f32[8, 8]{8, 1} R", "%v is V, not P"},
-    Case{"%a = autosp.all_reduce(%v, \"max\") : f32[8, 8]{8, 1} R", nullptr},
-    Case{"%a = autosp.first(%v) : f32[8, 8]{8, 1} P", nullptr},
-    Case{"%a = autosp.first(%w) : f32[8, 8]{8, 1} P", "%w is R, not V"},
-    Case{"%a = autosp.shard(%x, 1, 2, false) : f32[2, 8]{8, 1} ROWS", "its arguments say dim 1 and 2 rows"},
-    Case{"%a = autosp.shard(%v, 0, 4, false) : f32[4, 8]{8, 1} S(dim=0, valid=8, block=4, outer=1, inner=1)", "%v is V, not R"},
-    Case{"%a = autosp.all_to_all(%h, 0, 3, 1, 4, false) : f32[3, 4]{4, 1} S(dim=1, valid=8, block=4, outer=1, inner=1)", nullptr},
-    Case{"%a = autosp.all_to_all(%h, 0, 3, 1, 4, false) : f32[3, 4]{4, 1} S(dim=1, valid=8, block=2, outer=2, inner=1)", "unflattened first"},
-    Case{"%a = autosp.pad_last(%h, 0, 2) : f32[2, 8]{8, 1} S(dim=0, valid=2, block=2, outer=1, inner=1)", nullptr},
-    Case{"%a = autosp.pad_last(%h, 0, 2) : f32[2, 8]{8, 1} ROWS", "its arguments say dim 0 and 2 rows"},
-    Case{"%a = autosp.stop_gradient(%h) : f32[2, 8]{8, 1} V", "the result %a is V, not S"},
-    Case{"%a = autosp.stop_gradient(%h) : f32[2, 8]{8, 1} S(dim=1, valid=9, block=8, outer=1, inner=1)", "the operand S(dim=0"},
-    // Replicated and local ops.
-    Case{"%a = aten.neg.default(%w) : f32[8, 8]{8, 1} R", nullptr},
-    Case{"%a = aten.neg.default(%w) : f32[8, 8]{8, 1} V", "the result %a is V, not R"},
-    Case{"%a = aten.neg.default(%v) : f32[8, 8]{8, 1} R", "the result %a is R, not V"},
-    Case{"%a = aten.tanh.default(%h) : f32[2, 8]{8, 1} R", "the result %a is R, not S"},
-    Case{"%a = aten.mm.default(%h, %w) : f32[2, 8]{8, 1} ROWS", "%w is R and meets values that differ"},
-    Case{"%a = aten.add.Tensor(%h, %c, 1) : f32[2, 8]{8, 1} ROWS", nullptr},  // an integer has no cotangent
-    Case{"%d = aten.detach.default(%w) : f32[8, 8]{8, 1} R %a = aten.mm.default(%h, %d) : f32[2, 8]{8, 1} ROWS", nullptr},
-    Case{"%a = aten.tanh.default(%h) : f32[2, 8]{8, 1} P", "the result %a is P, not S"},  // names no combiner
-    Case{"%n = autosp.pad_last(%h, 0, 2) : f32[2, 8]{8, 1} S(dim=0, valid=2, block=2, outer=1, inner=1) "
-         "%a = aten.mul.Tensor(%h, %n) : f32[2, 8]{8, 1} ROWS", "%h and %n are sharded differently"},
-    Case{"%a = aten.ones.default([3]) : f32[3]{1} P", "the same value on each rank is no addend"},
-    Case{"%a = aten.zeros.default([3]) : f32[3]{1} P", nullptr},
-    // Partial operands.
-    Case{"%a = aten.mul.Tensor(%p, 2.0) : f32[]{} P", nullptr},
-    Case{"%a = aten.div.Tensor(%p, 2.0) : f32[]{} P", nullptr},
-    Case{"%a = aten.add.Tensor(%p, %p, 1) : f32[]{} P", nullptr},
-    Case{"%a = aten.neg.default(%p) : f32[]{} R", "the result %a is R, not P"},
-    Case{"%a = aten.mul.Tensor(%p, %p) : f32[]{} P", "not linear in its partial operands"},
-    Case{"%a = aten.div.Tensor(2.0, %p) : f32[]{} P", "not linear in its partial operands"},
-    Case{"%a = aten.exp.default(%p) : f32[]{} P", "not linear in its partial operands"},
-    Case{"%a = aten.add.Tensor(%p, 1.0, 1) : f32[]{} P", "not linear in its partial operands"},
-    Case{"%a = aten.add.Tensor(%p, %l, 1) : f32[]{} P", "not linear in its partial operands"},
-    Case{"%a = aten.mul.Tensor(%h, %p) : f32[2, 8]{8, 1} ROWS", "a partial operand meets a sharded one"},
-    Case{"%f = autosp.first(%v) : f32[8, 8]{8, 1} P %a = aten.linear.default(%f, %v, none) : f32[8, 8]{8, 1} P", nullptr},
-    Case{"%f = autosp.first(%v) : f32[8, 8]{8, 1} P %a = aten.linear.default(%f, %v, %v) : f32[8, 8]{8, 1} P", "not linear in its partial"},
-    Case{"%f = autosp.first(%v) : f32[8, 8]{8, 1} P %a = aten.addmm.default(%f, %f, %v, 1, 1) : f32[8, 8]{8, 1} P", nullptr},
-    Case{"%f = autosp.first(%v) : f32[8, 8]{8, 1} P %a = aten.addmm.default(%v, %f, %v, 1, 1) : f32[8, 8]{8, 1} P", "not linear in its partial"},
-    Case{"%f = autosp.first(%v) : f32[8, 8]{8, 1} P %a = aten.cat.default([%f, %v], 0) : f32[16, 8]{8, 1} P", "not linear in its partial"},
-    Case{"%f = autosp.first(%v) : f32[8, 8]{8, 1} P %a = aten.masked_fill.Scalar(%f, %v, 0) : f32[8, 8]{8, 1} P", nullptr},
-    Case{"%f = autosp.first(%v) : f32[8, 8]{8, 1} P %a = aten.masked_fill.Scalar(%f, %v, 1) : f32[8, 8]{8, 1} P", "not linear in its partial"},
-    Case{"%a = aten.to.dtype(%p, dtype(f64), false, false, none) : f64[]{} P", nullptr},
-    Case{"%a = aten.to.dtype(%p, dtype(bf16), false, false, none) : bf16[]{} P", "a narrower cast rounds every addend"}));
+INSTANTIATE_TEST_SUITE_P(
+    Placements, Forward,
+    testing::Values(
+        // Conversions.
+        Case{"%a = autosp.all_gather(%h, 0, 3, false) : f32[3, 8]{8, 1} R", nullptr},
+        Case{"%a = autosp.all_gather(%h, 0, 3, true) : f32[3, 8]{8, 1} V", nullptr},
+        Case{"%a = autosp.all_gather(%h, 0, 3, true) : f32[3, 8]{8, 1} R", "the result %a is R, not V"},
+        Case{"%a = autosp.all_gather(%h, 0, 4, false) : f32[4, 8]{8, 1} R", "its arguments say dim 0 and 4 rows"},
+        Case{"%a = autosp.all_gather(%x, 0, 3, false) : f32[3, 8]{8, 1} R", "%x is R, not S"},
+        Case{"%a = autosp.vary(%v) : f32[8, 8]{8, 1} V", "%v is V, not R"},
+        Case{"%a = autosp.vary(%p) : f32[]{} V", "%p is P, not R"},
+        Case{"%a = autosp.all_reduce(%l, \"sum\") : f32[]{} R", "%l is R, not P"},
+        Case{"%a = autosp.all_reduce(%v, \"sum\") : f32[8, 8]{8, 1} R", "%v is V, not P"},
+        Case{"%a = autosp.all_reduce(%v, \"max\") : f32[8, 8]{8, 1} R", nullptr},
+        Case{"%a = autosp.first(%v) : f32[8, 8]{8, 1} P", nullptr},
+        Case{"%a = autosp.first(%w) : f32[8, 8]{8, 1} P", "%w is R, not V"},
+        Case{"%a = autosp.shard(%x, 1, 2, false) : f32[2, 8]{8, 1} ROWS", "its arguments say dim 1 and 2 rows"},
+        Case{"%a = autosp.shard(%v, 0, 4, false) : f32[4, 8]{8, 1} S(dim=0, valid=8, block=4, outer=1, inner=1)",
+             "%v is V, not R"},
+        Case{"%a = autosp.all_to_all(%h, 0, 3, 1, 4, false) : f32[3, 4]{4, 1} S(dim=1, valid=8, block=4, outer=1, "
+             "inner=1)",
+             nullptr},
+        Case{"%a = autosp.all_to_all(%h, 0, 3, 1, 4, false) : f32[3, 4]{4, 1} S(dim=1, valid=8, block=2, outer=2, "
+             "inner=1)",
+             "unflattened first"},
+        Case{"%a = autosp.pad_last(%h, 0, 2) : f32[2, 8]{8, 1} S(dim=0, valid=2, block=2, outer=1, inner=1)", nullptr},
+        Case{"%a = autosp.pad_last(%h, 0, 2) : f32[2, 8]{8, 1} ROWS", "its arguments say dim 0 and 2 rows"},
+        Case{"%a = autosp.stop_gradient(%h) : f32[2, 8]{8, 1} V", "the result %a is V, not S"},
+        Case{"%a = autosp.stop_gradient(%h) : f32[2, 8]{8, 1} S(dim=1, valid=9, block=8, outer=1, inner=1)",
+             "the operand S(dim=0"},
+        // Replicated and local ops.
+        Case{"%a = aten.neg.default(%w) : f32[8, 8]{8, 1} R", nullptr},
+        Case{"%a = aten.neg.default(%w) : f32[8, 8]{8, 1} V", "the result %a is V, not R"},
+        Case{"%a = aten.neg.default(%v) : f32[8, 8]{8, 1} R", "the result %a is R, not V"},
+        Case{"%a = aten.tanh.default(%h) : f32[2, 8]{8, 1} R", "the result %a is R, not S"},
+        Case{"%a = aten.mm.default(%h, %w) : f32[2, 8]{8, 1} ROWS", "%w is R and meets values that differ"},
+        Case{"%a = aten.add.Tensor(%h, %c, 1) : f32[2, 8]{8, 1} ROWS", nullptr},  // an integer has no cotangent
+        Case{"%d = aten.detach.default(%w) : f32[8, 8]{8, 1} R %a = aten.mm.default(%h, %d) : f32[2, 8]{8, 1} ROWS",
+             nullptr},
+        Case{"%a = aten.tanh.default(%h) : f32[2, 8]{8, 1} P", "the result %a is P, not S"},  // names no combiner
+        Case{"%n = autosp.pad_last(%h, 0, 2) : f32[2, 8]{8, 1} S(dim=0, valid=2, block=2, outer=1, inner=1) "
+             "%a = aten.mul.Tensor(%h, %n) : f32[2, 8]{8, 1} ROWS",
+             "%h and %n are sharded differently"},
+        Case{"%a = aten.ones.default([3]) : f32[3]{1} P", "the same value on each rank is no addend"},
+        Case{"%a = aten.zeros.default([3]) : f32[3]{1} P", nullptr},
+        // Partial operands.
+        Case{"%a = aten.mul.Tensor(%p, 2.0) : f32[]{} P", nullptr},
+        Case{"%a = aten.div.Tensor(%p, 2.0) : f32[]{} P", nullptr},
+        Case{"%a = aten.add.Tensor(%p, %p, 1) : f32[]{} P", nullptr},
+        Case{"%a = aten.neg.default(%p) : f32[]{} R", "the result %a is R, not P"},
+        Case{"%a = aten.mul.Tensor(%p, %p) : f32[]{} P", "not linear in its partial operands"},
+        Case{"%a = aten.div.Tensor(2.0, %p) : f32[]{} P", "not linear in its partial operands"},
+        Case{"%a = aten.exp.default(%p) : f32[]{} P", "not linear in its partial operands"},
+        Case{"%a = aten.add.Tensor(%p, 1.0, 1) : f32[]{} P", "not linear in its partial operands"},
+        Case{"%a = aten.add.Tensor(%p, %l, 1) : f32[]{} P", "not linear in its partial operands"},
+        Case{"%a = aten.mul.Tensor(%h, %p) : f32[2, 8]{8, 1} ROWS", "a partial operand meets a sharded one"},
+        Case{"%f = autosp.first(%v) : f32[8, 8]{8, 1} P %a = aten.linear.default(%f, %v, none) : f32[8, 8]{8, 1} P",
+             nullptr},
+        Case{"%f = autosp.first(%v) : f32[8, 8]{8, 1} P %a = aten.linear.default(%f, %v, %v) : f32[8, 8]{8, 1} P",
+             "not linear in its partial"},
+        Case{"%f = autosp.first(%v) : f32[8, 8]{8, 1} P %a = aten.addmm.default(%f, %f, %v, 1, 1) : f32[8, 8]{8, 1} P",
+             nullptr},
+        Case{"%f = autosp.first(%v) : f32[8, 8]{8, 1} P %a = aten.addmm.default(%v, %f, %v, 1, 1) : f32[8, 8]{8, 1} P",
+             "not linear in its partial"},
+        Case{"%f = autosp.first(%v) : f32[8, 8]{8, 1} P %a = aten.cat.default([%f, %v], 0) : f32[16, 8]{8, 1} P",
+             "not linear in its partial"},
+        Case{"%f = autosp.first(%v) : f32[8, 8]{8, 1} P %a = aten.masked_fill.Scalar(%f, %v, 0) : f32[8, 8]{8, 1} P",
+             nullptr},
+        Case{"%f = autosp.first(%v) : f32[8, 8]{8, 1} P %a = aten.masked_fill.Scalar(%f, %v, 1) : f32[8, 8]{8, 1} P",
+             "not linear in its partial"},
+        Case{"%a = aten.to.dtype(%p, dtype(f64), false, false, none) : f64[]{} P", nullptr},
+        Case{"%a = aten.to.dtype(%p, dtype(bf16), false, false, none) : bf16[]{} P",
+             "a narrower cast rounds every addend"}));
 
 // What tracing records has no placements: the kinds are inferred, and the gradient must come out replicated.
 constexpr std::string_view kBackward = R"(
@@ -124,7 +143,8 @@ constexpr std::string_view kBackward = R"(
 )";
 
 TEST(Placements, ABackwardPassIsInferred) {
-  const std::string reduce = std::string(kBackward) + "%g = autosp.all_reduce(%gw, \"sum\") : f32[8, 8]{8, 1} !phase backward";
+  const std::string reduce =
+      std::string(kBackward) + "%g = autosp.all_reduce(%gw, \"sum\") : f32[8, 8]{8, 1} !phase backward";
   EXPECT_EQ(Check(Program(reduce, "output gradient %g \"w\"")), Lines());
 }
 
@@ -160,7 +180,8 @@ TEST(Placements, ABucketIsReducedInPlace) {
   without.erase(without.find("autosp.all_reduce_"), std::string("autosp.all_reduce_(%b, \"sum\") !phase step").size());
   const Lines lines = Check(Program(without, "output gradient %g \"w\""));
   ASSERT_EQ(lines.size(), 2u);
-  EXPECT_NE(lines[0].find("an update is the same on all ranks only if its operands are R"), std::string::npos) << lines[0];
+  EXPECT_NE(lines[0].find("an update is the same on all ranks only if its operands are R"), std::string::npos)
+      << lines[0];
 }
 
 TEST(Placements, AGraphWithoutPlacementsHasNoViolation) {

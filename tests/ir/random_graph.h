@@ -33,11 +33,16 @@ class RandomGraph {
 
  private:
   template <typename T>
-  T One(std::initializer_list<T> choices) { return *(choices.begin() + Below(static_cast<int>(choices.size()))); }
-  std::string One(std::initializer_list<const char*> choices) { return *(choices.begin() + Below(static_cast<int>(choices.size()))); }
+  T One(std::initializer_list<T> choices) {
+    return *(choices.begin() + Below(static_cast<int>(choices.size())));
+  }
+  std::string One(std::initializer_list<const char*> choices) {
+    return *(choices.begin() + Below(static_cast<int>(choices.size())));
+  }
 
   std::string Text() {
-    return One({"", "model.layers.0", "gpt.py:12", "a \"b\" \\ c", "line\nbreak\ttab", "\x01\x7f", "übung %x # !src", "a,b)=("});
+    return One({"", "model.layers.0", "gpt.py:12", "a \"b\" \\ c", "line\nbreak\ttab", "\x01\x7f", "übung %x # !src",
+                "a,b)=("});
   }
   ValueId Any(const Graph& g) {
     ValueId v;
@@ -48,19 +53,28 @@ class RandomGraph {
   double Float() {
     const double inf = std::numeric_limits<double>::infinity();
     switch (Below(8)) {
-      case 0: return inf;
-      case 1: return -inf;
-      case 2: return std::numeric_limits<double>::quiet_NaN();
-      case 3: return -0.0;
-      case 4: return std::numeric_limits<double>::denorm_min();
-      case 5: return Below(1000);
-      case 6: return std::ldexp(static_cast<double>(random_()), Below(2000) - 1000);
-      default: return 1e-6;
+      case 0:
+        return inf;
+      case 1:
+        return -inf;
+      case 2:
+        return std::numeric_limits<double>::quiet_NaN();
+      case 3:
+        return -0.0;
+      case 4:
+        return std::numeric_limits<double>::denorm_min();
+      case 5:
+        return Below(1000);
+      case 6:
+        return std::ldexp(static_cast<double>(random_()), Below(2000) - 1000);
+      default:
+        return 1e-6;
     }
   }
   Expr Size(const Graph& g, int depth = 0) {
     const int kind = Below(depth > 3 ? 2 : 4);
-    if (kind < 2 || g.symbols.empty()) return kind == 0 ? Expr(Below(100)) : Expr(static_cast<int64_t>(random_()) << Below(20));
+    if (kind < 2 || g.symbols.empty())
+      return kind == 0 ? Expr(Below(100)) : Expr(static_cast<int64_t>(random_()) << Below(20));
     if (kind == 2) return Expr::Symbol(std::next(g.symbols.begin(), Below(static_cast<int>(g.symbols.size())))->first);
     const auto op = static_cast<Expr::Op>(2 + Below(7));
     std::vector<Expr> operands = {Size(g, depth + 1), Size(g, depth + 1)};
@@ -110,32 +124,43 @@ class RandomGraph {
   Arg OneArg(const Graph& g) {
     const int n = Below(4);
     switch (static_cast<Arg::Kind>(Below(14))) {
-      case Arg::Kind::kNone: return Arg::None();
-      case Arg::Kind::kValue: return Arg::Value(Any(g));
+      case Arg::Kind::kNone:
+        return Arg::None();
+      case Arg::Kind::kValue:
+        return Arg::Value(Any(g));
       case Arg::Kind::kValueList: {
         std::vector<ValueId> values;
         for (int i = 0; i < n; ++i) values.push_back(Below(3) ? Any(g) : kNoValue);
         return Arg::Values(values);
       }
-      case Arg::Kind::kInt: return Arg::Int(Below(4) ? Size(g) : Expr(std::numeric_limits<int64_t>::min()));
-      case Arg::Kind::kIntList: return Arg::Ints(Sizes(g));
-      case Arg::Kind::kFloat: return Arg::Float(Float());
+      case Arg::Kind::kInt:
+        return Arg::Int(Below(4) ? Size(g) : Expr(std::numeric_limits<int64_t>::min()));
+      case Arg::Kind::kIntList:
+        return Arg::Ints(Sizes(g));
+      case Arg::Kind::kFloat:
+        return Arg::Float(Float());
       case Arg::Kind::kFloatList: {
         std::vector<double> floats;
         for (int i = 0; i < n; ++i) floats.push_back(Float());
         return Arg::Floats(floats);
       }
-      case Arg::Kind::kBool: return Arg::Bool(Below(2));
+      case Arg::Kind::kBool:
+        return Arg::Bool(Below(2));
       case Arg::Kind::kBoolList: {
         std::vector<bool> bools;
         for (int i = 0; i < n; ++i) bools.push_back(Below(2));
         return Arg::Bools(bools);
       }
-      case Arg::Kind::kString: return Arg::String(Text());
-      case Arg::Kind::kDType: return Arg::Type(Type());
-      case Arg::Kind::kLayout: return Arg::Layout(One({"strided", "", "odd one"}));
-      case Arg::Kind::kDevice: return Arg::Device(One({"cpu", "cuda:0"}));
-      case Arg::Kind::kMemoryFormat: return Arg::MemoryFormat(One({"contiguous", "preserve"}));
+      case Arg::Kind::kString:
+        return Arg::String(Text());
+      case Arg::Kind::kDType:
+        return Arg::Type(Type());
+      case Arg::Kind::kLayout:
+        return Arg::Layout(One({"strided", "", "odd one"}));
+      case Arg::Kind::kDevice:
+        return Arg::Device(One({"cpu", "cuda:0"}));
+      case Arg::Kind::kMemoryFormat:
+        return Arg::MemoryFormat(One({"contiguous", "preserve"}));
     }
     return Arg::None();
   }
@@ -144,15 +169,17 @@ class RandomGraph {
     for (int i = Below(6); i > 0; --i) args.push_back(OneArg(g));
     const ValueId base = Below(3) == 0 ? Any(g) : kNoValue;
     std::vector<ValueId> results;
-    for (int i = Below(4); i > 0; --i) results.push_back(g.AddValue(One({"add", "v", "a.b", "input", "S", "base"}), Type(), Sizes(g)));
+    for (int i = Below(4); i > 0; --i)
+      results.push_back(g.AddValue(One({"add", "v", "a.b", "input", "S", "base"}), Type(), Sizes(g)));
     for (const ValueId v : results) {
       Fill(g, v);
       // Without strides nobody can say that the view leaves its base.
       const bool open = g.value(v).rank() > 0 && g.value(v).strides.empty();
       if (base != kNoValue && g.value(base).base == kNoValue && open) g.value(v).base = base;
     }
-    Node& n = g.node(g.AddNode(One({"aten.add.Tensor", "aten.__and__.Tensor", "input.x", "autosp.vary", "symbol.a.b", "odd op", "R.x"}),
-                               std::move(args), std::move(results)));
+    Node& n = g.node(g.AddNode(
+        One({"aten.add.Tensor", "aten.__and__.Tensor", "input.x", "autosp.vary", "symbol.a.b", "odd op", "R.x"}),
+        std::move(args), std::move(results)));
     n.source = Text();
     n.module = Text();
     n.phase = static_cast<Phase>(Below(3));

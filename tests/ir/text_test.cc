@@ -92,7 +92,8 @@ TEST(Text, ABrokenGraphPrints) {
 }
 
 TEST(Text, CommentsAndLayoutAreFree) {
-  const Result<Graph> g = Parse("# RUN: --simplify\ngraph @g{input %x:f32[1,2]user\"x\"# CHECK: x\n%y=aten.neg.default(%x)\n:f32[1,2]}");
+  const Result<Graph> g =
+      Parse("# RUN: --simplify\ngraph @g{input %x:f32[1,2]user\"x\"# CHECK: x\n%y=aten.neg.default(%x)\n:f32[1,2]}");
   ASSERT_TRUE(g.ok()) << g.error().Format();
   EXPECT_EQ(g->nodes().size(), 1u);
 }
@@ -115,7 +116,8 @@ TEST(Text, RandomGraphsSurvive) {
       ASSERT_EQ(left.module, right.module);
       ASSERT_EQ(left.args.size(), right.args.size());
       for (size_t i = 0; i < left.args.size(); ++i) {
-        if (left.args[i].kind == Arg::Kind::kValue || left.args[i].kind == Arg::Kind::kValueList) continue;  // ids differ
+        if (left.args[i].kind == Arg::Kind::kValue || left.args[i].kind == Arg::Kind::kValueList)
+          continue;  // ids differ
         ASSERT_EQ(left.args[i].kind, right.args[i].kind) << seed << "\n" << text;
         if (left.args[i].kind != Arg::Kind::kFloatList) {  // NaN
           ASSERT_TRUE(left.args[i] == right.args[i]) << seed << "\n" << text;
@@ -135,10 +137,17 @@ TEST(Text, AlteredTextsNeverCrash) {
       std::string altered = text;
       const int at = random.Below(static_cast<int>(text.size()));
       switch (random.Below(4)) {
-        case 0: altered.resize(at); break;
-        case 1: altered[at] = static_cast<char>(random.Below(256)); break;
-        case 2: altered.erase(at, 1 + random.Below(8)); break;
-        default: altered.insert(at, altered.substr(random.Below(static_cast<int>(text.size())), 1 + random.Below(12)));
+        case 0:
+          altered.resize(at);
+          break;
+        case 1:
+          altered[at] = static_cast<char>(random.Below(256));
+          break;
+        case 2:
+          altered.erase(at, 1 + random.Below(8));
+          break;
+        default:
+          altered.insert(at, altered.substr(random.Below(static_cast<int>(text.size())), 1 + random.Below(12)));
       }
       const Result<Graph> g = Parse(altered, "altered");
       if (!g.ok()) {
@@ -167,8 +176,8 @@ TEST(Text, DeepNestingAndHugeNumbersAreErrors) {
   EXPECT_FALSE(Parse("graph @g { aten.f.default(1e999) }").ok());
   EXPECT_FALSE(Parse("graph @g { input %x : f32[1] user \"x\" seq_dim 4294967296 }").ok());
   // Within the grammar, but no 64-bit number: it stays an expression, and nothing loops or traps.
-  for (const char* size : {"pow(7, 9223372036854775807)", "mul(9223372036854775807, 2)", "floordiv(-9223372036854775808, -1)",
-                           "mod(-9223372036854775808, -1)", "floordiv(1, 0)"}) {
+  for (const char* size : {"pow(7, 9223372036854775807)", "mul(9223372036854775807, 2)",
+                           "floordiv(-9223372036854775808, -1)", "mod(-9223372036854775808, -1)", "floordiv(1, 0)"}) {
     const Result<Graph> g = Parse(fmt::format("graph @g {{ aten.f.default({}) }}", size));
     ASSERT_TRUE(g.ok()) << size;
     EXPECT_FALSE(g->node(0).args[0].i.is_const()) << size;
@@ -192,39 +201,41 @@ TEST_P(Mistakes, SaysWhereAndWhatIsExpected) {
   EXPECT_NE(g.error().what.find(GetParam().what), std::string::npos) << g.error().what;
 }
 
-INSTANTIATE_TEST_SUITE_P(Text, Mistakes, testing::Values(
-    Mistake{"", "1:1", "expected 'graph', found the end of the text"},
-    Mistake{"graph g {}", "1:7", "expected '@', found 'g'"},
-    Mistake{"graph @ {}", "1:9", "the graph's name"},
-    Mistake{"graph @g {", "1:11", "expected 'symbol', 'input', 'output'"},
-    Mistake{"graph @g {} x", "1:13", "expected the end of the text"},
-    Mistake{"graph @g {\n  foo(%x)\n}", "2:3", "an op with its overload"},
-    Mistake{"graph @g {\n  symbol 1 [0, 2]\n}", "2:12", "the symbol's name"},
-    Mistake{"graph @g {\n  symbol s [0, x]\n}", "2:16", "the symbol's maximum, or '*'"},
-    Mistake{"graph @g {\n symbol s [0, 1]\n symbol s [0, 1]\n}", "3:8", "declared twice"},
-    Mistake{"graph @g {\n  input %x : f31[] user \"x\"\n}", "2:14", "an element type"},
-    Mistake{"graph @g {\n  input %x : f32[?] user \"x\"\n}", "2:18", "a size expression"},
-    Mistake{"graph @g {\n  input %x : f32[] weight \"x\"\n}", "2:20", "parameter, buffer, constant, user, state"},
-    Mistake{"graph @g {\n  input %x : f32[] user x\n}", "2:25", "the input's name in quotes"},
-    Mistake{"graph @g {\n  input %x : f32[] user \"x\n}", "2:27", "a closing quote"},
-    Mistake{"graph @g {\n  input %x : f32[] user \"\\y\"\n}", "2:26", "an escape"},
-    Mistake{"graph @g {\n  input %x : f32[] user \"x\"\n  input %x : f32[] user \"y\"\n}", "3:9", "%x is defined twice"},
-    Mistake{"graph @g {\n  input %\"\" : f32[] user \"x\"\n}", "2:10", "name is empty"},
-    Mistake{"graph @g {\n  %a, %a = aten.f.default() : f32[], f32[]\n}", "2:7", "%a is defined twice"},
-    Mistake{"graph @g {\n  %a = aten.f.default(%b) : f32[]\n}", "2:23", "%b is used before its definition"},
-    Mistake{"graph @g {\n  %a = aten.f.default() : f32[] base %b\n}", "2:37", "%b is used before its definition"},
-    Mistake{"graph @g {\n  %a = aten.f.default()\n}", "3:1", "expected ':'"},
-    Mistake{"graph @g {\n  %a = aten.f.default() : f32[] S(dim=0)\n}", "2:40", "expected ','"},
-    Mistake{"graph @g {\n  aten.f.default(dtype(f31))\n}", "2:23", "'f31' is not an element type"},
-    Mistake{"graph @g {\n  aten.f.default([1.5, 2])\n}", "2:24", "a floating-point number"},
-    Mistake{"graph @g {\n  aten.f.default([true, 2])\n}", "2:25", "'false'"},
-    Mistake{"graph @g {\n  aten.f.default(1.2.3)\n}", "2:18", "a floating-point number that a double holds"},
-    Mistake{"graph @g {\n  aten.f.default(@)\n}", "2:18", "an argument"},
-    Mistake{"graph @g {\n  aten.f.default() !line \"x\"\n}", "2:21", "src, mod or phase"},
-    Mistake{"graph @g {\n  aten.f.default() !phase late\n}", "2:27", "forward, backward, step"},
-    Mistake{"graph @g {\n  output loss %x \"x\"\n}", "2:15", "%x is used before its definition"},
-    Mistake{"graph @g {\n  output best %x \"x\"\n}", "2:10", "loss, user, gradient"},
-    Mistake{"graph @g {\n  \xff\n}", "2:3", "byte 0xff"}));
+INSTANTIATE_TEST_SUITE_P(
+    Text, Mistakes,
+    testing::Values(
+        Mistake{"", "1:1", "expected 'graph', found the end of the text"},
+        Mistake{"graph g {}", "1:7", "expected '@', found 'g'"}, Mistake{"graph @ {}", "1:9", "the graph's name"},
+        Mistake{"graph @g {", "1:11", "expected 'symbol', 'input', 'output'"},
+        Mistake{"graph @g {} x", "1:13", "expected the end of the text"},
+        Mistake{"graph @g {\n  foo(%x)\n}", "2:3", "an op with its overload"},
+        Mistake{"graph @g {\n  symbol 1 [0, 2]\n}", "2:12", "the symbol's name"},
+        Mistake{"graph @g {\n  symbol s [0, x]\n}", "2:16", "the symbol's maximum, or '*'"},
+        Mistake{"graph @g {\n symbol s [0, 1]\n symbol s [0, 1]\n}", "3:8", "declared twice"},
+        Mistake{"graph @g {\n  input %x : f31[] user \"x\"\n}", "2:14", "an element type"},
+        Mistake{"graph @g {\n  input %x : f32[?] user \"x\"\n}", "2:18", "a size expression"},
+        Mistake{"graph @g {\n  input %x : f32[] weight \"x\"\n}", "2:20", "parameter, buffer, constant, user, state"},
+        Mistake{"graph @g {\n  input %x : f32[] user x\n}", "2:25", "the input's name in quotes"},
+        Mistake{"graph @g {\n  input %x : f32[] user \"x\n}", "2:27", "a closing quote"},
+        Mistake{"graph @g {\n  input %x : f32[] user \"\\y\"\n}", "2:26", "an escape"},
+        Mistake{"graph @g {\n  input %x : f32[] user \"x\"\n  input %x : f32[] user \"y\"\n}", "3:9",
+                "%x is defined twice"},
+        Mistake{"graph @g {\n  input %\"\" : f32[] user \"x\"\n}", "2:10", "name is empty"},
+        Mistake{"graph @g {\n  %a, %a = aten.f.default() : f32[], f32[]\n}", "2:7", "%a is defined twice"},
+        Mistake{"graph @g {\n  %a = aten.f.default(%b) : f32[]\n}", "2:23", "%b is used before its definition"},
+        Mistake{"graph @g {\n  %a = aten.f.default() : f32[] base %b\n}", "2:37", "%b is used before its definition"},
+        Mistake{"graph @g {\n  %a = aten.f.default()\n}", "3:1", "expected ':'"},
+        Mistake{"graph @g {\n  %a = aten.f.default() : f32[] S(dim=0)\n}", "2:40", "expected ','"},
+        Mistake{"graph @g {\n  aten.f.default(dtype(f31))\n}", "2:23", "'f31' is not an element type"},
+        Mistake{"graph @g {\n  aten.f.default([1.5, 2])\n}", "2:24", "a floating-point number"},
+        Mistake{"graph @g {\n  aten.f.default([true, 2])\n}", "2:25", "'false'"},
+        Mistake{"graph @g {\n  aten.f.default(1.2.3)\n}", "2:18", "a floating-point number that a double holds"},
+        Mistake{"graph @g {\n  aten.f.default(@)\n}", "2:18", "an argument"},
+        Mistake{"graph @g {\n  aten.f.default() !line \"x\"\n}", "2:21", "src, mod or phase"},
+        Mistake{"graph @g {\n  aten.f.default() !phase late\n}", "2:27", "forward, backward, step"},
+        Mistake{"graph @g {\n  output loss %x \"x\"\n}", "2:15", "%x is used before its definition"},
+        Mistake{"graph @g {\n  output best %x \"x\"\n}", "2:10", "loss, user, gradient"},
+        Mistake{"graph @g {\n  \xff\n}", "2:3", "byte 0xff"}));
 
 }  // namespace
 }  // namespace autospc::ir

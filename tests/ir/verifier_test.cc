@@ -53,60 +53,94 @@ TEST_P(Faults, IsReported) {
   Print(g);  // does not crash
 }
 
-INSTANTIATE_TEST_SUITE_P(Verify, Faults, testing::Values(
-    Fault{"symbol 's-1' has a name that a size expression cannot hold", [](Graph& g) { g.symbols["s-1"] = {}; }},
-    Fault{"symbol 'inf' has a name that a size expression cannot hold", [](Graph& g) { g.symbols["inf"] = {}; }},
-    Fault{"symbol 't' has the empty range [3, 2]", [](Graph& g) { g.symbols["t"] = {3, 2}; }},
-    Fault{"aten.sum.default of %l uses symbol 'q', which is not declared",
-          [](Graph& g) { Producer(g, "l").args[1] = Arg::Ints({Expr::Symbol("q")}); }},
-    Fault{"%y uses symbol 'q', which is not declared", [](Graph& g) { Val(g, "y").sizes[0] = Expr::Symbol("q"); }},
-    Fault{"aten.sum.default of %l has 'mul(s)', which is no size expression",
-          [](Graph& g) { Producer(g, "l").args[1] = Arg::Int(Expr::Make(Expr::Op::kMul, {Expr::Symbol("s")})); }},
-    Fault{"input 'w' is given twice", [](Graph& g) { g.inputs[1].name = "w"; }},
-    Fault{"input 'b' is an alias of 'w', which is no other buffer", [](Graph& g) { g.inputs[1].alias_of = "w"; }},
-    Fault{"input 'b' requires a gradient and is a buffer, no parameter", [](Graph& g) { g.inputs[1].requires_grad = true; }},
-    Fault{"input 'b' has a sequence dim and is a buffer, no user input", [](Graph& g) { g.inputs[1].seq_dim = 0; }},
-    Fault{"input 'x' has sequence dim 2 of 2", [](Graph& g) { g.inputs[2].seq_dim = 2; }},
-    Fault{"input 'w' requires a gradient and is i64", [](Graph& g) { Val(g, "w").dtype = DType::kInt64; g.outputs.pop_back(); g.EraseNode(Val(g, "g").producer); g.EraseNode(Val(g, "t").producer); }},
-    Fault{"input 'u' has value 99, which does not exist", [](Graph& g) { g.inputs.push_back({99, InputKind::kUser, "u"}); }},
-    Fault{"%b is the value of two inputs", [](Graph& g) { g.inputs.push_back({Id(g, "b"), InputKind::kUser, "u"}); }},
-    Fault{"%b is an input and has a producer", [](Graph& g) { Val(g, "b").producer = Val(g, "l").producer; }},
-    Fault{"a node has no op", [](Graph& g) { Producer(g, "y").op = ""; }},
-    Fault{"aten.mm.default of %y (m.py:3) uses value 77, which does not exist",
-          [](Graph& g) { Producer(g, "y").args.push_back(Arg::Value(77)); }},
-    Fault{"aten.mm.default of %y (m.py:3) uses value -1, which does not exist",
-          [](Graph& g) { Producer(g, "y").args.push_back(Arg::Value(kNoValue)); }},
-    Fault{"aten.mm.default of %y (m.py:3) uses %l before its definition",
-          [](Graph& g) { Producer(g, "y").args.push_back(Arg::Values({kNoValue, Id(g, "l")})); }},
-    Fault{"aten.sum.default of %l has the result value 55, which does not exist",
-          [](Graph& g) { Producer(g, "l").results.push_back(55); }},
-    Fault{"aten.mm.default of %y (m.py:3) has the result %y, which names another producer",
-          [](Graph& g) { Val(g, "y").producer = Val(g, "l").producer; }},
-    Fault{"aten.mm.default of %y (m.py:3) has %y as result 0, which says that it is result 1",
-          [](Graph& g) { Val(g, "y").result_index = 1; }},
-    Fault{"value 'a b' has a name with characters outside [A-Za-z0-9_.]",
-          [](Graph& g) { g.AddNode("aten.zeros.default", {}, {g.AddValue("a b", DType::kFloat32, {})}); }},
-    Fault{"%l has a name that is another value's or not in the index", [](Graph& g) { Val(g, "y").name = "l"; }},
-    Fault{"%o belongs to no node and no input", [](Graph& g) { g.AddValue("o", DType::kFloat32, {}); }},
-    Fault{"%y has 2 sizes and 1 strides", [](Graph& g) { Val(g, "y").strides.pop_back(); }},
-    Fault{"%y has the size -4", [](Graph& g) { Val(g, "y").sizes[1] = -4; }},
-    Fault{"%y has the stride -1", [](Graph& g) { Val(g, "y").strides[1] = -1; }},
-    Fault{"%y has the offset -64", [](Graph& g) { Val(g, "y").byte_offset = -64; }},
-    Fault{"%t is a view of value 66, which does not exist", [](Graph& g) { Val(g, "t").base = 66; }},
-    Fault{"%t is a view of itself", [](Graph& g) { Val(g, "t").base = Id(g, "t"); }},
-    Fault{"%g is a view of %t, which is itself a view of %w", [](Graph& g) { Val(g, "g").base = Id(g, "t"); }},
-    Fault{"%t is a view of %g, which is defined later", [](Graph& g) { Val(g, "t").base = Id(g, "g"); }},
-    Fault{"%t ends at byte 68 of %w, which has 64", [](Graph& g) { Val(g, "t").byte_offset = 4; }},
-    Fault{"%t ends at byte 76 of %w, which has 64", [](Graph& g) { Val(g, "t").strides[1] = 5; }},
-    Fault{"output user 'o' is value 44, which does not exist", [](Graph& g) { g.outputs.push_back({44, OutputKind::kUser, "o"}); }},
-    Fault{"output user 'o' is given twice",
-          [](Graph& g) { for (const char* v : {"l", "y"}) g.outputs.push_back({Id(g, v), OutputKind::kUser, "o"}); }},
-    Fault{"more than one output is the loss", [](Graph& g) { g.outputs.push_back(g.outputs[0]); g.outputs.back().name = "other"; }},
-    Fault{"the loss %y is no floating-point scalar", [](Graph& g) { g.outputs[0].value = Id(g, "y"); }},
-    Fault{"output gradient 'v' names no parameter", [](Graph& g) { g.outputs[1].name = "v"; }},
-    Fault{"output buffer_update 'w' names no buffer", [](Graph& g) { g.outputs[1].kind = OutputKind::kBufferUpdate; }},
-    Fault{"output state_update 'm' names no state", [](Graph& g) { g.outputs.push_back({Id(g, "l"), OutputKind::kStateUpdate, "m"}); }},
-    Fault{"output gradient 'w' has other sizes than the parameter: %l", [](Graph& g) { g.outputs[1].value = Id(g, "l"); }}));
+INSTANTIATE_TEST_SUITE_P(
+    Verify, Faults,
+    testing::Values(
+        Fault{"symbol 's-1' has a name that a size expression cannot hold", [](Graph& g) { g.symbols["s-1"] = {}; }},
+        Fault{"symbol 'inf' has a name that a size expression cannot hold", [](Graph& g) { g.symbols["inf"] = {}; }},
+        Fault{"symbol 't' has the empty range [3, 2]",
+              [](Graph& g) {
+                g.symbols["t"] = {3, 2};
+              }},
+        Fault{"aten.sum.default of %l uses symbol 'q', which is not declared",
+              [](Graph& g) { Producer(g, "l").args[1] = Arg::Ints({Expr::Symbol("q")}); }},
+        Fault{"%y uses symbol 'q', which is not declared", [](Graph& g) { Val(g, "y").sizes[0] = Expr::Symbol("q"); }},
+        Fault{"aten.sum.default of %l has 'mul(s)', which is no size expression",
+              [](Graph& g) { Producer(g, "l").args[1] = Arg::Int(Expr::Make(Expr::Op::kMul, {Expr::Symbol("s")})); }},
+        Fault{"input 'w' is given twice", [](Graph& g) { g.inputs[1].name = "w"; }},
+        Fault{"input 'b' is an alias of 'w', which is no other buffer", [](Graph& g) { g.inputs[1].alias_of = "w"; }},
+        Fault{"input 'b' requires a gradient and is a buffer, no parameter",
+              [](Graph& g) { g.inputs[1].requires_grad = true; }},
+        Fault{"input 'b' has a sequence dim and is a buffer, no user input", [](Graph& g) { g.inputs[1].seq_dim = 0; }},
+        Fault{"input 'x' has sequence dim 2 of 2", [](Graph& g) { g.inputs[2].seq_dim = 2; }},
+        Fault{"input 'w' requires a gradient and is i64",
+              [](Graph& g) {
+                Val(g, "w").dtype = DType::kInt64;
+                g.outputs.pop_back();
+                g.EraseNode(Val(g, "g").producer);
+                g.EraseNode(Val(g, "t").producer);
+              }},
+        Fault{"input 'u' has value 99, which does not exist",
+              [](Graph& g) {
+                g.inputs.push_back({99, InputKind::kUser, "u"});
+              }},
+        Fault{"%b is the value of two inputs",
+              [](Graph& g) {
+                g.inputs.push_back({Id(g, "b"), InputKind::kUser, "u"});
+              }},
+        Fault{"%b is an input and has a producer", [](Graph& g) { Val(g, "b").producer = Val(g, "l").producer; }},
+        Fault{"a node has no op", [](Graph& g) { Producer(g, "y").op = ""; }},
+        Fault{"aten.mm.default of %y (m.py:3) uses value 77, which does not exist",
+              [](Graph& g) { Producer(g, "y").args.push_back(Arg::Value(77)); }},
+        Fault{"aten.mm.default of %y (m.py:3) uses value -1, which does not exist",
+              [](Graph& g) { Producer(g, "y").args.push_back(Arg::Value(kNoValue)); }},
+        Fault{"aten.mm.default of %y (m.py:3) uses %l before its definition",
+              [](Graph& g) {
+                Producer(g, "y").args.push_back(Arg::Values({kNoValue, Id(g, "l")}));
+              }},
+        Fault{"aten.sum.default of %l has the result value 55, which does not exist",
+              [](Graph& g) { Producer(g, "l").results.push_back(55); }},
+        Fault{"aten.mm.default of %y (m.py:3) has the result %y, which names another producer",
+              [](Graph& g) { Val(g, "y").producer = Val(g, "l").producer; }},
+        Fault{"aten.mm.default of %y (m.py:3) has %y as result 0, which says that it is result 1",
+              [](Graph& g) { Val(g, "y").result_index = 1; }},
+        Fault{"value 'a b' has a name with characters outside [A-Za-z0-9_.]",
+              [](Graph& g) { g.AddNode("aten.zeros.default", {}, {g.AddValue("a b", DType::kFloat32, {})}); }},
+        Fault{"%l has a name that is another value's or not in the index", [](Graph& g) { Val(g, "y").name = "l"; }},
+        Fault{"%o belongs to no node and no input", [](Graph& g) { g.AddValue("o", DType::kFloat32, {}); }},
+        Fault{"%y has 2 sizes and 1 strides", [](Graph& g) { Val(g, "y").strides.pop_back(); }},
+        Fault{"%y has the size -4", [](Graph& g) { Val(g, "y").sizes[1] = -4; }},
+        Fault{"%y has the stride -1", [](Graph& g) { Val(g, "y").strides[1] = -1; }},
+        Fault{"%y has the offset -64", [](Graph& g) { Val(g, "y").byte_offset = -64; }},
+        Fault{"%t is a view of value 66, which does not exist", [](Graph& g) { Val(g, "t").base = 66; }},
+        Fault{"%t is a view of itself", [](Graph& g) { Val(g, "t").base = Id(g, "t"); }},
+        Fault{"%g is a view of %t, which is itself a view of %w", [](Graph& g) { Val(g, "g").base = Id(g, "t"); }},
+        Fault{"%t is a view of %g, which is defined later", [](Graph& g) { Val(g, "t").base = Id(g, "g"); }},
+        Fault{"%t ends at byte 68 of %w, which has 64", [](Graph& g) { Val(g, "t").byte_offset = 4; }},
+        Fault{"%t ends at byte 76 of %w, which has 64", [](Graph& g) { Val(g, "t").strides[1] = 5; }},
+        Fault{"output user 'o' is value 44, which does not exist",
+              [](Graph& g) {
+                g.outputs.push_back({44, OutputKind::kUser, "o"});
+              }},
+        Fault{"output user 'o' is given twice",
+              [](Graph& g) {
+                for (const char* v : {"l", "y"}) g.outputs.push_back({Id(g, v), OutputKind::kUser, "o"});
+              }},
+        Fault{"more than one output is the loss",
+              [](Graph& g) {
+                g.outputs.push_back(g.outputs[0]);
+                g.outputs.back().name = "other";
+              }},
+        Fault{"the loss %y is no floating-point scalar", [](Graph& g) { g.outputs[0].value = Id(g, "y"); }},
+        Fault{"output gradient 'v' names no parameter", [](Graph& g) { g.outputs[1].name = "v"; }},
+        Fault{"output buffer_update 'w' names no buffer",
+              [](Graph& g) { g.outputs[1].kind = OutputKind::kBufferUpdate; }},
+        Fault{"output state_update 'm' names no state",
+              [](Graph& g) {
+                g.outputs.push_back({Id(g, "l"), OutputKind::kStateUpdate, "m"});
+              }},
+        Fault{"output gradient 'w' has other sizes than the parameter: %l",
+              [](Graph& g) { g.outputs[1].value = Id(g, "l"); }}));
 
 TEST(Verify, ReportsBaseCyclesAndDoubleDefinitions) {
   Graph g = Sound();
