@@ -1,0 +1,112 @@
+// Compiles a global graph for P ranks and runs one step of it, each rank a thread of this process.
+#pragma once
+
+#include <cstring>
+#include <map>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <ATen/Parallel.h>
+#include <ATen/core/Tensor.h>
+
+#include "codegen/lower.h"
+#include "codegen/register_passes.h"
+#include "compiler/autodiff/trace.h"
+#include "passes/canonical/register.h"
+#include "passes/framework/manager.h"
+#include "passes/step/register.h"
+#include "runtime/dist/in_process.h"
+#include "runtime/exec/executor.h"
+#include "runtime/outvariant/out_variant.h"
+
+namespace autospc::testing {
+
+struct CompiledGraph {
+  program::ProgramT program;
+  std::vector<Note> notes;
+};
+
+// As compiler/driver.cc does from the canonical passes on.
+inline Result<CompiledGraph> CompileGraph(ir::Graph graph, int ranks, const std::string& strategy) {
+  PassRegistry registry;
+  RegisterAllPasses(registry);
+  PassManager manager(registry, {});
+  PassContext context;
+  context.ranks = ranks;
+  context.strategy = strategy;
+  std::vector<std::string> passes = CanonicalPipeline();
+  passes.push_back("partition");
+  RETURN_IF_ERROR(manager.Run(graph, context, passes));
+  ASSIGN_OR_RETURN(ir::Graph joint, autodiff::Trace(graph));
+  RETURN_IF_ERROR(manager.Observe(joint, "differentiate"));
+  RETURN_IF_ERROR(manager.Run(joint, context, StepPipeline()));
+  codegen::LowerOptions lower;
+  lower.world_size = ranks;
+  lower.has_out = [](const std::string& op) { return OutVariant(op).has_value(); };
+  CompiledGraph result;
+  ASSIGN_OR_RETURN(result.program, codegen::Lower(joint, context, lower));
+  result.notes = context.notes;
+  return result;
+}
+
+using Tensors = std::map<std::string, at::Tensor>;
+
+struct RankResult {
+  double loss = 0;
+  Tensors gradients;
+};
+
+inline Status Fill(const exec::Executor& executor, program::StorageKind kind, const Tensors& tensors) {
+  for (const auto& [name, t] : tensors) {
+    const int storage = executor.FindStorage(kind, name);
+    if (storage < 0) continue;  // nobody reads it
+    const at::Tensor data = t.detach().contiguous();
+    std::memcpy(executor.storage(storage), data.const_data_ptr(), data.nbytes());
+  }
+  return Ok();
+}
+
+inline Status RunRank(const std::shared_ptr<const program::ProgramT>& program, Communicator* communicator,
+                      const Tensors& parameters, const Tensors& inputs, RankResult* result) {
+  exec::ExecutorOptions options;
+  options.rank = communicator->rank();
+  options.communicator = communicator;
+  ASSIGN_OR_RETURN(const auto executor, exec::Executor::Create(program, options));
+  RETURN_IF_ERROR(Fill(*executor, program::StorageKind::Parameter, parameters));
+  RETURN_IF_ERROR(Fill(*executor, program::StorageKind::Input, inputs));
+  return executor->Step([&](const program::OutputT& output, const at::Tensor& value) -> Status {
+    if (output.kind == program::OutputKind::Loss) result->loss = value.item<double>();
+    if (output.kind == program::OutputKind::Gradient) result->gradients[output.name] = value.clone();
+    return Ok();
+  });
+}
+
+inline Result<std::vector<RankResult>> RunRanks(const program::ProgramT& program, const Tensors& parameters,
+                                                const Tensors& inputs) {
+  const auto shared = std::make_shared<const program::ProgramT>(program);
+  const auto communicators = MakeInProcessCommunicators(program.world_size);
+  std::vector<RankResult> results(communicators.size());
+  std::vector<std::optional<Error>> errors(communicators.size());
+  std::vector<std::thread> threads;
+  for (size_t r = 0; r < communicators.size(); ++r) {
+    threads.emplace_back([&, r] {
+      at::set_num_threads(1);
+      const Status status = RunRank(shared, communicators[r].get(), parameters, inputs, &results[r]);
+      if (status.ok()) return;
+      errors[r] = status.error();
+      communicators[r]->Abort();
+    });
+  }
+  for (std::thread& t : threads) t.join();
+  for (const auto& error : errors) {
+    if (error && error->code != Code::kInterrupted) return *error;
+  }
+  for (const auto& error : errors) {
+    if (error) return *error;
+  }
+  return results;
+}
+
+}  // namespace autospc::testing
