@@ -30,7 +30,8 @@ int64_t NextDropoutSite(const Graph& graph) {
   int64_t next = 0;
   for (NodeId id : graph.nodes()) {
     const Node& node = graph.node(id);
-    if (node.op == "autosp.attention" && NumberAt(node, 11).value_or(0) > 0) next = std::max(next, IntAt(node, 12, 0) + 1);
+    if (node.op == "autosp.attention" && NumberAt(node, 11).value_or(0) > 0)
+      next = std::max(next, IntAt(node, 12, 0) + 1);
     if (node.op == "autosp.dropout") next = std::max(next, IntAt(node, 2, 0) + 1);
   }
   return next;
@@ -42,15 +43,23 @@ namespace {
 Predicate WithoutVectors(const Predicate& p) {
   using Kind = Predicate::Kind;
   switch (p.kind) {
-    case Kind::kSame: return Predicate::Make(Kind::kDiff, 0, 0);
-    case Kind::kKey: case Kind::kQuery: case Kind::kKeyCmp: case Kind::kQueryCmp: return Predicate::False();
-    case Kind::kNot: return VectorCount(p) > 0 ? Predicate::False() : p;
-    case Kind::kAnd: case Kind::kOr: {
+    case Kind::kSame:
+      return Predicate::Make(Kind::kDiff, 0, 0);
+    case Kind::kKey:
+    case Kind::kQuery:
+    case Kind::kKeyCmp:
+    case Kind::kQueryCmp:
+      return Predicate::False();
+    case Kind::kNot:
+      return VectorCount(p) > 0 ? Predicate::False() : p;
+    case Kind::kAnd:
+    case Kind::kOr: {
       std::vector<Predicate> operands;
       for (const Predicate& o : p.operands) operands.push_back(WithoutVectors(o));
       return p.kind == Kind::kAnd ? Predicate::And(std::move(operands)) : Predicate::Or(std::move(operands));
     }
-    default: return p;
+    default:
+      return p;
   }
 }
 

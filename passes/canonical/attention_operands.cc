@@ -44,8 +44,8 @@ HeadsOperand TraceOperand(const Graph& graph, ValueId v, bool transposed, bool p
     } else if (base == "aten.reshape" && out.rank() == 3 && in.rank() == 4 && in.sizes[2] == out.sizes[1] &&
                in.sizes[3] == out.sizes[2]) {
       // [B, H] merged.
-    } else if (peel_scale && (base == "aten.mul" || base == "aten.div") && node->args.size() == 2 && NumberAt(*node, 1) &&
-               *NumberAt(*node, 1) != 0 && in.dtype == out.dtype) {
+    } else if (peel_scale && (base == "aten.mul" || base == "aten.div") && node->args.size() == 2 &&
+               NumberAt(*node, 1) && *NumberAt(*node, 1) != 0 && in.dtype == out.dtype) {
       const double factor = *NumberAt(*node, 1);
       operand.scale *= base == "aten.div" ? 1 / factor : factor;
     } else {
@@ -122,12 +122,14 @@ ValueId EmitPermute(Graph& graph, ValueId v, const std::vector<int64_t>& order, 
     identity = identity && order[d] == static_cast<int64_t>(d);
   }
   if (identity) return v;
-  return graph.Emit("aten.permute.default", {Arg::Value(v), Arg::Ints(order)}, graph.value(v).dtype, sizes, before, &like);
+  return graph.Emit("aten.permute.default", {Arg::Value(v), Arg::Ints(order)}, graph.value(v).dtype, sizes, before,
+                    &like);
 }
 
 ValueId EmitReshape(Graph& graph, ValueId v, const std::vector<int64_t>& sizes, NodeId before, const Node& like) {
   if (graph.value(v).int_sizes() == sizes) return v;
-  return graph.Emit("aten.reshape.default", {Arg::Value(v), Arg::Ints(sizes)}, graph.value(v).dtype, Exprs(sizes), before, &like);
+  return graph.Emit("aten.reshape.default", {Arg::Value(v), Arg::Ints(sizes)}, graph.value(v).dtype, Exprs(sizes),
+                    before, &like);
 }
 
 ValueId EmitExpand(Graph& graph, ValueId v, const std::vector<int64_t>& sizes, NodeId before, const Node& like) {

@@ -29,17 +29,34 @@ double HalfToDouble(uint16_t h) {
 
 double Decode(DType dtype, const uint8_t* at) {
   switch (dtype) {
-    case DType::kBool: return *at != 0;
-    case DType::kUInt8: return *at;
-    case DType::kInt8: return Load<int8_t>(at);
-    case DType::kInt16: return Load<int16_t>(at);
-    case DType::kInt32: return Load<int32_t>(at);
-    case DType::kInt64: return Load<int64_t>(at);
-    case DType::kFloat16: { uint16_t h; std::memcpy(&h, at, 2); return HalfToDouble(h); }
-    case DType::kBFloat16: { uint16_t h; std::memcpy(&h, at, 2); return FromBits(static_cast<uint32_t>(h) << 16); }
-    case DType::kFloat32: return Load<float>(at);
-    case DType::kFloat64: return Load<double>(at);
-    default: return 0;
+    case DType::kBool:
+      return *at != 0;
+    case DType::kUInt8:
+      return *at;
+    case DType::kInt8:
+      return Load<int8_t>(at);
+    case DType::kInt16:
+      return Load<int16_t>(at);
+    case DType::kInt32:
+      return Load<int32_t>(at);
+    case DType::kInt64:
+      return Load<int64_t>(at);
+    case DType::kFloat16: {
+      uint16_t h;
+      std::memcpy(&h, at, 2);
+      return HalfToDouble(h);
+    }
+    case DType::kBFloat16: {
+      uint16_t h;
+      std::memcpy(&h, at, 2);
+      return FromBits(static_cast<uint32_t>(h) << 16);
+    }
+    case DType::kFloat32:
+      return Load<float>(at);
+    case DType::kFloat64:
+      return Load<double>(at);
+    default:
+      return 0;
   }
 }
 
@@ -105,8 +122,8 @@ std::vector<Predicate> Candidates(int64_t rows, int64_t columns, const std::func
   if (first_run > 0) {
     const Predicate prefix = make(Kind::kK, kMin, first_run - 1), chunk = Predicate::Make(Kind::kSameChunk, first_run);
     const Predicate recent = make(Kind::kDiff, 0, window - 1);
-    for (const Predicate& p : {Predicate::Or({prefix, causal}), chunk, Predicate::Or({chunk, causal}),
-                               Predicate::Or({prefix, recent})}) {
+    for (const Predicate& p :
+         {Predicate::Or({prefix, causal}), chunk, Predicate::Or({chunk, causal}), Predicate::Or({prefix, recent})}) {
       all.push_back(p);
     }
     // Sinks: the first keys and a window, causally. The first row shows one key only; the last shows how many.
@@ -135,10 +152,13 @@ std::optional<Predicate> FitDirectly(int64_t rows, int64_t columns, const std::f
 }  // namespace
 
 std::optional<Predicate> FitPredicate(int64_t q_size, int64_t k_size, const std::function<bool(int64_t, int64_t)>& at) {
-  if (auto p = FitDirectly(q_size, k_size, at)) return p;
-  const auto complement = FitDirectly(q_size, k_size, [&](int64_t q, int64_t k) { return !at(q, k); });
-  if (!complement) return std::nullopt;
-  return Predicate::Not(*complement);
+  auto direct = FitDirectly(q_size, k_size, at);
+  auto complement = FitDirectly(q_size, k_size, [&](int64_t q, int64_t k) { return !at(q, k); });
+  if (!complement) return direct;
+  complement = Predicate::Not(*complement);
+  if (!direct) return complement;
+  // Both say the same here; the one of fewer words is the one that was meant.
+  return direct->ToString().size() <= complement->ToString().size() ? direct : complement;
 }
 
 }  // namespace autospc::canonical

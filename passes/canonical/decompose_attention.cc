@@ -9,22 +9,11 @@ namespace autospc::canonical {
 namespace {
 
 // Finite, far below any score, exact in each type.
-double FiniteMinimum(DType dtype) {
-  return dtype == DType::kFloat16 ? -65504.0 : -1.0e38;
-}
+double FiniteMinimum(DType dtype) { return dtype == DType::kFloat16 ? -65504.0 : -1.0e38; }
 
 }  // namespace
 
-void NoteScores(const Graph&, const Node& node, const ScoreShape& shape, DType dtype, PassContext& context) {
-  Note note;
-  note.what = "attention with explicit scores";
-  note.why = "its mask or bias is no predicate over positions";
-  note.source = node.source;
-  note.bytes = shape.batch * shape.heads * shape.q * shape.k * ByteSize(dtype);
-  context.notes.push_back(std::move(note));
-}
-
-bool DecomposeSdpa(Graph& graph, NodeId id, PassContext& context) {
+bool DecomposeSdpa(Graph& graph, NodeId id) {
   const Node node = graph.node(id);
   const Value q = graph.value(ValueAt(node, sdpa::kQuery)), v = graph.value(ValueAt(node, sdpa::kValue));
   ValueId key = ValueAt(node, sdpa::kKey), value = v.id;
@@ -54,7 +43,8 @@ bool DecomposeSdpa(Graph& graph, NodeId id, PassContext& context) {
   const ValueId transposed = EmitPermute(graph, key, order, id, node);
   std::vector<ir::Expr> sizes = q.sizes;
   sizes[rank - 1] = graph.value(key).sizes[rank - 2];
-  const double scale = NumberAt(node, sdpa::kScale).value_or(1 / std::sqrt(static_cast<double>(q.sizes[rank - 1].value())));
+  const double scale =
+      NumberAt(node, sdpa::kScale).value_or(1 / std::sqrt(static_cast<double>(q.sizes[rank - 1].value())));
   ValueId scores = emit("aten.matmul.default", {Arg::Value(q.id), Arg::Value(transposed)}, q.dtype, sizes);
   scores = emit("aten.mul.Tensor", {Arg::Value(scores), Arg::Float(scale)}, q.dtype, sizes);
 
@@ -69,8 +59,8 @@ bool DecomposeSdpa(Graph& graph, NodeId id, PassContext& context) {
     blocked = emit("aten.eq.Scalar", {Arg::Value(mask), Arg::Float(-infinity)}, DType::kBool, mask_sizes);
     scores = emit("aten.add.Tensor", {Arg::Value(scores), Arg::Value(mask), Arg::Int(1)}, q.dtype, sizes);
   }
-  scores = emit("aten.masked_fill.Scalar", {Arg::Value(scores), Arg::Value(blocked), Arg::Float(FiniteMinimum(q.dtype))},
-                q.dtype, sizes);
+  scores = emit("aten.masked_fill.Scalar",
+                {Arg::Value(scores), Arg::Value(blocked), Arg::Float(FiniteMinimum(q.dtype))}, q.dtype, sizes);
   ValueId p = emit("aten.softmax.int", {Arg::Value(scores), Arg::Int(-1), Arg::None()}, q.dtype, sizes);
   p = emit("aten.masked_fill.Scalar", {Arg::Value(p), Arg::Value(blocked), Arg::Float(0.0)}, q.dtype, sizes);
   if (const double dropout = NumberAt(node, sdpa::kDropout).value_or(0); dropout > 0) {
@@ -78,11 +68,6 @@ bool DecomposeSdpa(Graph& graph, NodeId id, PassContext& context) {
   }
   const Value result = graph.value(node.results[0]);
   const ValueId out = emit("aten.matmul.default", {Arg::Value(p), Arg::Value(value)}, result.dtype, result.sizes);
-  ScoreShape shape;
-  shape.q = sizes[rank - 2].value();
-  shape.k = sizes[rank - 1].value();
-  for (int d = 0; d < rank - 2; ++d) shape.batch *= sizes[d].value();
-  NoteScores(graph, node, shape, q.dtype, context);
   graph.ReplaceUses(node.results[0], out);
   return true;
 }

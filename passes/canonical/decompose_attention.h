@@ -2,8 +2,7 @@
 // so that the partitioner can split it by queries.
 #pragma once
 
-#include "passes/canonical/interpret.h"
-#include "passes/framework/pass.h"
+#include "passes/canonical/match.h"
 
 namespace autospc::canonical {
 
@@ -13,10 +12,7 @@ enum Argument : size_t { kQuery, kKey, kValue, kMask, kDropout, kCausal, kScale,
 }  // namespace sdpa
 
 // Replaces the node by matmul, scale, mask, softmax, dropout and matmul, as ATen's math path computes it: a row
-// without any allowed key gives zero. Notes the scores' bytes. Returns whether it did.
-bool DecomposeSdpa(Graph& graph, NodeId id, PassContext& context);
-
-// A line of the report: scores of this shape are computed whole.
-void NoteScores(const Graph& graph, const Node& node, const ScoreShape& shape, DType dtype, PassContext& context);
+// without any allowed key gives zero. Returns whether it did: not without a mask, or over ranks that differ.
+bool DecomposeSdpa(Graph& graph, NodeId id);
 
 }  // namespace autospc::canonical

@@ -22,7 +22,8 @@ std::vector<Case> Merge(std::vector<Case> cases) {
   std::vector<Case> merged;
   for (Case& c : cases) {
     if (c.when.kind == Kind::kFalse) continue;
-    const auto same = std::find_if(merged.begin(), merged.end(), [&](const Case& m) { return SameNumber(m.value, c.value); });
+    const auto same =
+        std::find_if(merged.begin(), merged.end(), [&](const Case& m) { return SameNumber(m.value, c.value); });
     if (same == merged.end()) {
       merged.push_back(std::move(c));
     } else {
@@ -142,18 +143,25 @@ std::optional<Predicate> ElementAlgebra::TwoTerms(AtomId plus, AtomId minus, int
     const Predicate at_least_0 = Predicate::Or({Predicate::Make(Kind::kDiff, 0, kMax), same});
     const Predicate at_most_0 = Predicate::Or({Predicate::Make(Kind::kDiff, kMin, 0), same});
     Predicate lower, upper;
-    if (lo == 0) lower = at_least_0;
-    else if (lo == 1) lower = Predicate::Not(at_most_0);
-    else if (lo != kMin) return std::nullopt;
-    if (hi == 0) upper = at_most_0;
-    else if (hi == -1) upper = Predicate::Not(at_least_0);
-    else if (hi != kMax) return std::nullopt;
+    if (lo == 0)
+      lower = at_least_0;
+    else if (lo == 1)
+      lower = Predicate::Not(at_most_0);
+    else if (lo != kMin)
+      return std::nullopt;
+    if (hi == 0)
+      upper = at_most_0;
+    else if (hi == -1)
+      upper = Predicate::Not(at_least_0);
+    else if (hi != kMax)
+      return std::nullopt;
     if (lo == 0 && hi == 0) return same;
     return Predicate::And({lower, upper});
   }
 
   // vector - index, or index - vector.
-  if (b.kind == Atom::Kind::kVector && a.kind == Atom::Kind::kIndex) return TwoTerms(minus, plus, Negated(hi), Negated(lo));
+  if (b.kind == Atom::Kind::kVector && a.kind == Atom::Kind::kIndex)
+    return TwoTerms(minus, plus, Negated(hi), Negated(lo));
   if (a.kind == Atom::Kind::kVector && b.kind == Atom::Kind::kIndex) {
     const VectorSpec spec{a.source, kMin, kMax, a.position < 0};
     if (minus == Atoms::kQuery && a.position != Atoms::kQuery) {
@@ -166,7 +174,8 @@ std::optional<Predicate> ElementAlgebra::TwoTerms(AtomId plus, AtomId minus, int
   }
 
   if (a.kind == Atom::Kind::kVector && b.kind == Atom::Kind::kVector && a.source == b.source) {
-    if (a.position == Atoms::kKey && b.position == Atoms::kQuery) return TwoTerms(minus, plus, Negated(hi), Negated(lo));
+    if (a.position == Atoms::kKey && b.position == Atoms::kQuery)
+      return TwoTerms(minus, plus, Negated(hi), Negated(lo));
     if (a.position != Atoms::kQuery || b.position != Atoms::kKey) return std::nullopt;
     const int vector = InternVector({a.source, kMin, kMax, false});
     if (lo == 0 && hi == 0) return Predicate::Make(Kind::kSame, kMin, kMax, vector);
@@ -203,7 +212,8 @@ std::optional<Predicate> ElementAlgebra::AsPredicate(const Element& e) {
 Element ElementAlgebra::Select(const Predicate& when, const Element& then, const Element& otherwise) {
   if (when.kind == Kind::kTrue) return then;
   if (when.kind == Kind::kFalse) return otherwise;
-  if (then.kind == Element::Kind::kLinear && otherwise.kind == Element::Kind::kLinear && then.linear == otherwise.linear) {
+  if (then.kind == Element::Kind::kLinear && otherwise.kind == Element::Kind::kLinear &&
+      then.linear == otherwise.linear) {
     return then;
   }
   const auto a = AsCases(then), b = AsCases(otherwise);
@@ -260,13 +270,15 @@ Element ElementAlgebra::Compare(std::string_view relation, const Element& a, con
   const bool below = std::isinf(*constant) ? *constant > 0 : true;
   if (std::isinf(*constant)) {
     const bool less = &varying == &a ? below : !below;  // a < b at every index
-    if (relation == "eq" || relation == "ne") return Element::Of(relation == "ne" ? Predicate::True() : Predicate::False());
+    if (relation == "eq" || relation == "ne")
+      return Element::Of(relation == "ne" ? Predicate::True() : Predicate::False());
     const bool holds = (relation == "lt" || relation == "le") == less;
     return Element::Of(holds ? Predicate::True() : Predicate::False());
   }
   if (std::abs(*constant) > 1e15) return Element::Unknown();
   const auto floor = static_cast<int64_t>(std::floor(*constant));
-  if (relation == "eq" || relation == "ne") return Element::Of(relation == "ne" ? Predicate::True() : Predicate::False());
+  if (relation == "eq" || relation == "ne")
+    return Element::Of(relation == "ne" ? Predicate::True() : Predicate::False());
   const bool less = (relation == "lt" || relation == "le") == (&varying == &a);
   const auto range = less ? InRange(varying.linear, kMin, floor) : InRange(varying.linear, floor + 1, kMax);
   return range ? Element::Of(*range) : Element::Unknown();

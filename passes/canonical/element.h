@@ -32,8 +32,18 @@ struct Element {
   std::vector<Case> cases;  // disjoint, and one of them always holds
 
   static Element Unknown() { return {}; }
-  static Element Of(Linear l) { Element e; e.kind = Kind::kLinear; e.linear = std::move(l); return e; }
-  static Element Of(Predicate p) { Element e; e.kind = Kind::kPredicate; e.predicate = std::move(p); return e; }
+  static Element Of(Linear l) {
+    Element e;
+    e.kind = Kind::kLinear;
+    e.linear = std::move(l);
+    return e;
+  }
+  static Element Of(Predicate p) {
+    Element e;
+    e.kind = Kind::kPredicate;
+    e.predicate = std::move(p);
+    return e;
+  }
   static Element OfNumber(double value);  // an integer if it is one
   bool known() const { return kind != Kind::kUnknown; }
   std::optional<double> Constant() const;

@@ -15,9 +15,9 @@ bool IsInteger(DType dtype) { return !IsFloating(dtype); }
 ValueId StripViews(const Graph& graph, ValueId v) {
   while (const Node* node = graph.producer(v)) {
     const std::string_view base = BaseName(node->op);
-    const bool view = base == "aten.expand" || base == "aten.unsqueeze" || base == "aten.squeeze" || base == "aten.alias" ||
-                      base == "aten.contiguous" || base == "aten.clone" || base == "aten.to" || base == "aten.reshape" ||
-                      base == "aten.view" || base == "aten._to_copy";
+    const bool view = base == "aten.expand" || base == "aten.unsqueeze" || base == "aten.squeeze" ||
+                      base == "aten.alias" || base == "aten.contiguous" || base == "aten.clone" || base == "aten.to" ||
+                      base == "aten.reshape" || base == "aten.view" || base == "aten._to_copy";
     const ValueId x = ValueAt(*node, 0);
     if (!view || x == kNoValue || IsFloating(graph.value(x).dtype)) break;
     v = x;
@@ -78,10 +78,39 @@ Element Interpreter::At(ValueId v, const Index& index) {
   } else if (constants_.IsConstant(v)) {
     e = FromConstant(v, index);
   }
+  if (!Fits(e, value.dtype)) e = Element::Unknown();
   if (!e.known()) e = Leaf(v, index);
   --depth_;
   memo_.emplace(key, e);
   return e;
+}
+
+bool Interpreter::Fits(const Element& e, DType dtype) {
+  int64_t lo = 0, hi = 0;
+  switch (dtype) {
+    case DType::kUInt8:
+      hi = 255;
+      break;
+    case DType::kInt8:
+      lo = -128, hi = 127;
+      break;
+    case DType::kInt16:
+      lo = -32768, hi = 32767;
+      break;
+    case DType::kInt32:
+      lo = INT32_MIN, hi = INT32_MAX;
+      break;
+    default:
+      return true;
+  }
+  const auto fits = [&](double x) { return static_cast<double>(lo) <= x && x <= static_cast<double>(hi); };
+  if (e.kind == Element::Kind::kCases) {
+    return std::all_of(e.cases.begin(), e.cases.end(), [&](const Case& c) { return fits(c.value); });
+  }
+  if (e.kind != Element::Kind::kLinear) return true;
+  // A vector's own elements fit; what is computed from them may not.
+  const bool own = e.linear.AsAtom() >= 0 && atoms().at(e.linear.AsAtom()).kind == Atom::Kind::kVector;
+  return own || atoms().RangeOf(e.linear).Within(lo, hi);
 }
 
 Index Interpreter::Broadcast(ValueId v, const Index& index) const {
@@ -116,7 +145,8 @@ Element Interpreter::Leaf(ValueId v, const Index& index) {
     const AtomId id = index[d].AsAtom();
     if (id == Atoms::kBatch && !batch && atom.position < 0 && size == shape_.batch) {
       batch = true;
-    } else if (atom.position < 0 && ((id == Atoms::kQuery && size == shape_.q) || (id == Atoms::kKey && size == shape_.k))) {
+    } else if (atom.position < 0 &&
+               ((id == Atoms::kQuery && size == shape_.q) || (id == Atoms::kKey && size == shape_.k))) {
       atom.position = id;
     } else {
       return Element::Unknown();
@@ -140,10 +170,12 @@ bool Interpreter::SegmentsOf(int segments, int positions) const {
   const Node* diff = ProducerIs(graph_, StripViews(graph_, ValueAt(*ne, 0)), "aten.diff");
   if (!diff || IntAt(*diff, 1, 1) != 1) return false;
   const int rank = graph_.value(ValueAt(*diff, 0)).rank();
-  const bool along_positions = WrapDim(IntAt(*diff, 2, -1), rank) == rank - 1 && WrapDim(IntAt(*cumsum, 1, 0), rank) == rank - 1;
+  const bool along_positions =
+      WrapDim(IntAt(*diff, 2, -1), rank) == rank - 1 && WrapDim(IntAt(*cumsum, 1, 0), rank) == rank - 1;
   // One element before the first makes the result as long as the positions; its value moves all segments alike.
   const ValueId prepend = ValueAt(*diff, 3);
-  const bool one_before = prepend != kNoValue && graph_.value(prepend).sizes.back().value() == 1 && ValueAt(*diff, 4) == kNoValue;
+  const bool one_before =
+      prepend != kNoValue && graph_.value(prepend).sizes.back().value() == 1 && ValueAt(*diff, 4) == kNoValue;
   return along_positions && one_before && StripViews(graph_, ValueAt(*diff, 0)) == StripViews(graph_, source);
 }
 
@@ -192,7 +224,8 @@ ValueId Interpreter::EmitVector(const VectorSpec& spec) {
     v = compare("aten.eq.Scalar", spec.lo);
   } else if (has_lo && has_hi) {
     const ValueId lower = compare("aten.ge.Scalar", spec.lo), upper = compare("aten.le.Scalar", spec.hi);
-    v = graph_.Emit("aten.logical_and.default", {Arg::Value(lower), Arg::Value(upper)}, DType::kBool, sizes(flat), before, &like);
+    v = graph_.Emit("aten.logical_and.default", {Arg::Value(lower), Arg::Value(upper)}, DType::kBool, sizes(flat),
+                    before, &like);
   } else if (has_lo) {
     v = compare("aten.ge.Scalar", spec.lo);
   } else if (has_hi) {
@@ -217,27 +250,31 @@ Element Interpreter::FromConstant(ValueId v, const Index& index) {
   const Value& value = graph_.value(v);
   Linear offset;
   int64_t stride = 1;
-  std::set<AtomId> varying;
   for (int d = value.rank(); d-- > 0;) {
     const int64_t size = value.sizes[d].value();
     if (!atoms().RangeOf(index[d]).Within(0, size - 1)) return Element::Unknown();
     offset.Add(index[d], stride);
     stride *= size;
   }
-  for (const auto& [atom, coefficient] : offset.terms) varying.insert(atom);
-  if (varying.empty()) {
+  if (offset.is_const()) {
     const auto x = constants_.Read(v, offset.constant);
     return x ? Element::OfNumber(*x) : Element::Unknown();
   }
-  for (const AtomId atom : varying) {
-    if (atom != Atoms::kQuery && atom != Atoms::kKey) return Element::Unknown();
-  }
-  const auto coefficient = [&](AtomId atom) {
+  // One or two indices vary: the query's and the key's where it is a mask.
+  if (offset.terms.size() > 2) return Element::Unknown();
+  const bool is_mask = std::all_of(offset.terms.begin(), offset.terms.end(),
+                                   [](const auto& t) { return t.first == Atoms::kQuery || t.first == Atoms::kKey; });
+  const AtomId first = is_mask ? Atoms::kQuery : offset.terms.begin()->first;
+  const AtomId second = is_mask ? Atoms::kKey : std::prev(offset.terms.end())->first;
+  const auto step = [&](AtomId atom) {
     const auto it = offset.terms.find(atom);
     return it == offset.terms.end() ? int64_t{0} : it->second;
   };
-  const int64_t by_q = coefficient(Atoms::kQuery), by_k = coefficient(Atoms::kKey);
-  const int64_t rows = by_q == 0 ? 1 : shape_.q, columns = by_k == 0 ? 1 : shape_.k;
+  const bool one = first == second;
+  const int64_t by_q = step(first), by_k = one ? 0 : step(second);
+  if (atoms().at(first).kind != Atom::Kind::kIndex || atoms().at(second).kind != Atom::Kind::kIndex)
+    return Element::Unknown();
+  const int64_t rows = by_q == 0 ? 1 : atoms().at(first).size, columns = by_k == 0 ? 1 : atoms().at(second).size;
   std::vector<double> data;
   data.reserve(static_cast<size_t>(rows * columns));
   for (int64_t q = 0; q < rows; ++q) {
@@ -259,9 +296,10 @@ Element Interpreter::FromConstant(ValueId v, const Index& index) {
       for (int64_t k = 0; k < columns && affine; ++k) affine = at(q, k) == static_cast<double>(start + a * q + b * k);
     }
     if (affine) {
-      return Element::Of(Linear::Of(Atoms::kQuery).Times(a) + Linear::Of(Atoms::kKey).Times(b) + Linear(start));
+      return Element::Of(Linear::Of(first).Times(a) + Linear::Of(second).Times(b) + Linear(start));
     }
   }
+  if (!is_mask) return Element::Unknown();
   // At most two values: where it is the first one seen.
   std::set<double> values;
   for (const double x : data) {

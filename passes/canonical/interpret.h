@@ -48,9 +48,9 @@ class Interpreter {
   Element Compute(const Node& node, const Value& v, const Index& index);
   Element Elementwise(const Node& node, const Value& v, const Index& index);
   Element Created(const Node& node, const Value& v, const Index& index);
-  Element Joined(const Node& node, const Value& v, const Index& index);     // cat, stack, scatters, pad
-  Element Scanned(const Node& node, const Value& v, const Index& index);    // cumsum, diff
-  Element Indexed(const Node& node, const Value& v, const Index& index);    // index, gather, index_select
+  Element Joined(const Node& node, const Value& v, const Index& index);   // cat, stack, scatters, pad
+  Element Scanned(const Node& node, const Value& v, const Index& index);  // cumsum, diff
+  Element Indexed(const Node& node, const Value& v, const Index& index);  // index, gather, index_select
   Element Arithmetic(std::string_view name, const Element& a, const Element& b, const Node& node, DType type);
   Element Divided(const Element& a, const Element& b, std::string_view rounding);
   Element Cast(const Element& e, DType from, DType to);
@@ -61,6 +61,7 @@ class Interpreter {
   // v as a vector operand at the query or key position; unknown where its shape or index does not fit.
   Element Leaf(ValueId v, const Index& index);
   Element FromConstant(ValueId v, const Index& index);
+  bool Fits(const Element& e, DType dtype);  // no wrapping in a narrow integer type
   Index TopIndex(ValueId mask) const;
   bool SegmentsOf(int segments, int positions) const;
   ValueId EmitVector(const VectorSpec& spec);

@@ -14,12 +14,18 @@ bool OneOf(std::string_view name, std::initializer_list<std::string_view> names)
 // x as a tensor of this dtype holds it.
 double Rounded(double x, DType dtype) {
   switch (dtype) {
-    case DType::kFloat32: return static_cast<float>(x);
-    case DType::kBFloat16: return std::abs(x) >= 3.3961775e38 ? std::copysign(INFINITY, x) : static_cast<float>(x);
-    case DType::kFloat16: return std::abs(x) >= 65520 ? std::copysign(INFINITY, x) : static_cast<float>(x);
-    case DType::kBool: return x != 0;
-    case DType::kFloat64: return x;
-    default: return std::trunc(x);
+    case DType::kFloat32:
+      return static_cast<float>(x);
+    case DType::kBFloat16:
+      return std::abs(x) >= 3.3961775e38 ? std::copysign(INFINITY, x) : static_cast<float>(x);
+    case DType::kFloat16:
+      return std::abs(x) >= 65520 ? std::copysign(INFINITY, x) : static_cast<float>(x);
+    case DType::kBool:
+      return x != 0;
+    case DType::kFloat64:
+      return x;
+    default:
+      return std::trunc(x);
   }
 }
 
@@ -81,7 +87,8 @@ Element Interpreter::Cast(const Element& e, DType from, DType to) {
     const auto p = algebra_.AsPredicate(e);
     return p ? Element::Of(*p) : Element::Unknown();
   }
-  if (e.kind == Element::Kind::kLinear && !e.linear.is_const()) return e;  // positions: exact in every type that holds them
+  if (e.kind == Element::Kind::kLinear && !e.linear.is_const())
+    return e;  // positions: exact in every type that holds them
   return algebra_.Map(e, [&](double x) { return Rounded(x, to); });
 }
 
@@ -102,7 +109,8 @@ Element Interpreter::Divided(const Element& a, const Element& b, std::string_vie
   });
 }
 
-Element Interpreter::Arithmetic(std::string_view name, const Element& a, const Element& b, const Node& node, DType type) {
+Element Interpreter::Arithmetic(std::string_view name, const Element& a, const Element& b, const Node& node,
+                                DType type) {
   if (!a.known() || !b.known()) return Element::Unknown();
   const auto rounded = [&](const std::function<double(double, double)>& f) {
     return algebra_.Zip(a, b, [&](double x, double y) { return Rounded(f(x, y), type); });
@@ -116,13 +124,16 @@ Element Interpreter::Arithmetic(std::string_view name, const Element& a, const E
       Linear sum = a.linear;
       return Element::Of(sum.Add(b.linear, name == "add" ? times : -times));
     }
-    return rounded([&](double x, double y) { return name == "add" ? x + alpha * y : name == "sub" ? x - alpha * y : y - alpha * x; });
+    return rounded([&](double x, double y) {
+      return name == "add" ? x + alpha * y : name == "sub" ? x - alpha * y : y - alpha * x;
+    });
   }
   if (name == "mul") {
     const Element& constant = b.Constant() ? b : a;
     const Element& other = b.Constant() ? a : b;
     const auto c = constant.Constant();
-    if (c && *c == std::trunc(*c) && std::abs(*c) < 1e15 && other.kind == Element::Kind::kLinear && type != DType::kBool) {
+    if (c && *c == std::trunc(*c) && std::abs(*c) < 1e15 && other.kind == Element::Kind::kLinear &&
+        type != DType::kBool) {
       return Element::Of(other.linear.Times(static_cast<int64_t>(*c)));
     }
     return rounded([](double x, double y) { return x * y; });
@@ -139,7 +150,8 @@ Element Interpreter::Arithmetic(std::string_view name, const Element& a, const E
       return Element::Of(atoms().Mod(a.linear, static_cast<int64_t>(*divisor)));
     }
     if (!divisor || *divisor <= 0) return Element::Unknown();
-    return algebra_.Map(a, [&](double x) { return name == "fmod" ? std::fmod(x, *divisor) : x - *divisor * std::floor(x / *divisor); });
+    return algebra_.Map(
+        a, [&](double x) { return name == "fmod" ? std::fmod(x, *divisor) : x - *divisor * std::floor(x / *divisor); });
   }
   if (name == "maximum") return rounded([](double x, double y) { return std::isnan(x) || x > y ? x : y; });
   if (name == "minimum") return rounded([](double x, double y) { return std::isnan(x) || x < y ? x : y; });
@@ -153,7 +165,8 @@ Element Interpreter::Elementwise(const Node& node, const Value& v, const Index& 
   const DType from = x == kNoValue ? v.dtype : graph_.value(x).dtype;
 
   if (OneOf(base, {"aten.to", "aten._to_copy", "aten.type_as"})) return Cast(at(0), from, v.dtype);
-  if (base == "aten.copy") return Cast(at(1), ValueAt(node, 1) == kNoValue ? v.dtype : graph_.value(ValueAt(node, 1)).dtype, v.dtype);
+  if (base == "aten.copy")
+    return Cast(at(1), ValueAt(node, 1) == kNoValue ? v.dtype : graph_.value(ValueAt(node, 1)).dtype, v.dtype);
   if (OneOf(name, {"lt", "le", "gt", "ge", "eq", "ne"})) return algebra_.Compare(name, at(0), at(1));
 
   const bool logical = node.op.starts_with("aten.logical_") || v.dtype == DType::kBool;
@@ -167,7 +180,8 @@ Element Interpreter::Elementwise(const Node& node, const Value& v, const Index& 
     if (!b) return Element::Unknown();
     if (name == "and" || name == "mul" || name == "minimum") return Element::Of(Predicate::And({*a, *b}));
     if (name == "or" || name == "add" || name == "maximum") return Element::Of(Predicate::Or({*a, *b}));
-    return Element::Of(Predicate::Or({Predicate::And({*a, Predicate::Not(*b)}), Predicate::And({Predicate::Not(*a), *b})}));
+    return Element::Of(
+        Predicate::Or({Predicate::And({*a, Predicate::Not(*b)}), Predicate::And({Predicate::Not(*a), *b})}));
   }
   if (OneOf(name, {"add", "sub", "rsub", "mul", "div", "floor_divide", "remainder", "fmod", "maximum", "minimum"})) {
     return Arithmetic(name, at(0), at(1), node, v.dtype);
@@ -191,7 +205,8 @@ Element Interpreter::Elementwise(const Node& node, const Value& v, const Index& 
     const Element e = Cast(algebra_.Select(*kept, at(0), Element::Of(Linear(0))), DType::kFloat64, v.dtype);
     return e;
   }
-  if (OneOf(name, {"neg", "abs", "floor", "ceil", "trunc", "round", "clamp", "clamp_min", "clamp_max", "log", "isneginf", "isinf", "zeros_like"})) {
+  if (OneOf(name, {"neg", "abs", "floor", "ceil", "trunc", "round", "clamp", "clamp_min", "clamp_max", "log",
+                   "isneginf", "isinf", "zeros_like"})) {
     const Element e = at(0);
     if (e.kind == Element::Kind::kLinear && !e.linear.is_const()) {
       if (name == "neg") return Element::Of(e.linear.Times(-1));

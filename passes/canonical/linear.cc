@@ -45,7 +45,9 @@ Range Atoms::RangeOf(const Linear& l) const {
     const Atom& atom = atoms_[id];
     Range r;
     switch (atom.kind) {
-      case Atom::Kind::kIndex: r = {0, atom.size - 1}; break;
+      case Atom::Kind::kIndex:
+        r = {0, atom.size - 1};
+        break;
       case Atom::Kind::kFloor: {
         const Range inner = RangeOf(atom.inner);
         r = {FloorQuotient(inner.lo, atom.divisor), FloorQuotient(inner.hi, atom.divisor)};
@@ -56,7 +58,8 @@ Range Atoms::RangeOf(const Linear& l) const {
         r = {0, std::max(-inner.lo, inner.hi)};
         break;
       }
-      case Atom::Kind::kVector: break;
+      case Atom::Kind::kVector:
+        break;
     }
     // In wide arithmetic: coefficients and bounds may both be large.
     const auto clamp = [](__int128 x) {

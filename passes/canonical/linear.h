@@ -44,8 +44,8 @@ inline Linear operator-(Linear a, const Linear& b) { return a.Add(b, -1); }
 struct Atom {
   enum class Kind : uint8_t { kIndex, kFloor, kAbs, kVector };
   Kind kind = Kind::kIndex;
-  int64_t size = 1;     // kIndex: it runs over [0, size)
-  Linear inner;         // kFloor: floor(inner / divisor); kAbs: |inner|
+  int64_t size = 1;  // kIndex: it runs over [0, size)
+  Linear inner;      // kFloor: floor(inner / divisor); kAbs: |inner|
   int64_t divisor = 1;
   ir::ValueId source = ir::kNoValue;  // kVector: source[b, position], or source[b] if position is -1
   AtomId position = -1;

@@ -74,7 +74,8 @@ bool IsContiguous(const Value& v) {
 
 std::string Where(const Node& node) {
   std::string where = node.op;
-  if (!node.source.empty()) where += fmt::format(" ({}{}{})", node.source, node.module.empty() ? "" : ", ", node.module);
+  if (!node.source.empty())
+    where += fmt::format(" ({}{}{})", node.source, node.module.empty() ? "" : ", ", node.module);
   return where;
 }
 
@@ -105,7 +106,8 @@ void Substitution::Apply(Graph& graph) const {
 std::vector<bool> Differentiable(const Graph& graph) {
   std::vector<bool> reached(graph.num_values(), false);
   for (const ir::GraphInput& in : graph.inputs) {
-    reached[in.value] = in.kind == ir::InputKind::kParameter && in.requires_grad && IsFloating(graph.value(in.value).dtype);
+    reached[in.value] =
+        in.kind == ir::InputKind::kParameter && in.requires_grad && IsFloating(graph.value(in.value).dtype);
   }
   for (NodeId id : graph.nodes()) {
     const Node& node = graph.node(id);

@@ -45,7 +45,7 @@ struct SliceRange {
 };
 SliceRange ResolveSlice(int64_t size, std::optional<int64_t> start, std::optional<int64_t> end, int64_t step);
 
-bool IsContiguous(const Value& v);  // by recorded strides; false where none are recorded
+bool IsContiguous(const Value& v);    // by recorded strides; false where none are recorded
 std::string Where(const Node& node);  // "aten.add_.Tensor (model.py:12, layers.0)" for errors
 Error Unsupported(const Node& node, std::string what, std::string hint);
 

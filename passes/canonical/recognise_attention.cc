@@ -3,6 +3,8 @@
 // Masks differ in what a row without any allowed key gives: zero for a boolean mask of
 // scaled_dot_product_attention (as autosp.attention), the mean of V for a finite minimum, NaN for -inf written by
 // hand. So the latter two become predicates only where every row provably has a key.
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <cmath>
 #include <map>
@@ -39,6 +41,7 @@ class Recogniser {
       }
     }
     if (changed) graph_.EliminateDeadCode();
+    NoteScores();
     return changed;
   }
 
@@ -74,6 +77,39 @@ class Recogniser {
     return EmitAttention(graph_, a, node.id, node);
   }
 
+  // What stays explicit is said, with its cost: a softmax over keys whose result weights a product.
+  void NoteScores() {
+    const Uses uses = graph_.AllUsers();
+    for (const NodeId id : graph_.nodes()) {
+      const Node& node = graph_.node(id);
+      if (!Is(node, "aten.softmax") && !Is(node, "aten._softmax")) continue;
+      const Value& p = graph_.value(node.results[0]);
+      if (p.rank() < 3 || WrapDim(IntAt(node, 1, 0), p.rank()) != p.rank() - 1 || !FeedsProduct(uses, p.id, 0))
+        continue;
+      Note note;
+      note.what = fmt::format("attention with explicit scores {}", fmt::join(p.int_sizes(), " x "));
+      note.why = "its mask, bias or score function is no predicate over positions";
+      note.source = node.source;
+      note.bytes = p.bytes();
+      context_.notes.push_back(std::move(note));
+    }
+  }
+
+  bool FeedsProduct(const Uses& uses, ValueId v, int depth) const {
+    const auto it = uses.find(v);
+    if (it == uses.end() || depth > 8) return false;
+    return std::any_of(it->second.begin(), it->second.end(), [&](NodeId id) {
+      const Node& user = graph_.node(id);
+      if (Is(user, "aten.matmul") || Is(user, "aten.bmm")) return ValueAt(user, 0) == v;
+      if (Is(user, "aten.einsum")) return true;
+      static constexpr std::string_view kSteps[] = {
+          "aten.to",   "aten.type_as", "aten._to_copy",    "aten.dropout",    "aten.reshape",
+          "aten.view", "aten.slice",   "aten.masked_fill", "aten.contiguous", "aten.expand"};
+      const bool step = std::find(std::begin(kSteps), std::end(kSteps), BaseName(user.op)) != std::end(kSteps);
+      return step && FeedsProduct(uses, user.results[0], depth + 1);
+    });
+  }
+
   bool FromSdpa(NodeId id) {
     const Node node = graph_.node(id);  // a copy: emitting moves nothing under it
     Attention a;
@@ -81,7 +117,7 @@ class Recogniser {
     HeadsOperand q = TraceOperand(graph_, ValueAt(node, sdpa::kQuery), false, false, dtype);
     HeadsOperand k = TraceOperand(graph_, ValueAt(node, sdpa::kKey), false, false, dtype);
     HeadsOperand v = TraceOperand(graph_, ValueAt(node, sdpa::kValue), false, false, dtype);
-    if (!AgreeOnSizes(graph_, &q, &k, &v)) return DecomposeSdpa(graph_, id, context_);
+    if (!AgreeOnSizes(graph_, &q, &k, &v)) return DecomposeSdpa(graph_, id);
     a.scale = NumberAt(node, sdpa::kScale).value_or(1 / std::sqrt(static_cast<double>(q.sizes[3])));
     a.dropout_p = NumberAt(node, sdpa::kDropout).value_or(0);
 
@@ -100,7 +136,7 @@ class Recogniser {
         if (predicate && !NoRowIsEmpty(*predicate, shape.q, shape.k)) predicate.reset();
       }
     }
-    if (!predicate) return DecomposeSdpa(graph_, id, context_);
+    if (!predicate) return DecomposeSdpa(graph_, id);
     const ValueId out = Emit(a, q, k, v, *predicate, interpreter, node);
     const std::vector<int64_t> sizes = graph_.value(node.results[0]).int_sizes();
     graph_.ReplaceUses(node.results[0], EmitReshape(graph_, out, sizes, id, node));
@@ -172,10 +208,7 @@ class Recogniser {
     a.scale = q.scale * k.scale;
     a.dropout_p = chain->dropout_p;
     const auto predicate = ReadSteps(chain->steps, interpreter, &a.scale);
-    if (!predicate || !NoRowIsEmpty(*predicate, shape.q, shape.k)) {
-      NoteScores(graph_, node, shape, dtype, context_);
-      return false;
-    }
+    if (!predicate || !NoRowIsEmpty(*predicate, shape.q, shape.k)) return false;
     ValueId out = Emit(a, q, k, v, *predicate, interpreter, node);
     const Value result = graph_.value(node.results[0]);
     if (!chain->out_order.empty()) {

@@ -67,7 +67,8 @@ class Matcher {
   bool OnlyHere(ValueId v) const {
     const auto it = uses_.find(v);
     if (it == uses_.end() || it->second.size() != 1) return false;
-    return std::none_of(graph_.outputs.begin(), graph_.outputs.end(), [&](const ir::GraphOutput& o) { return o.value == v; });
+    return std::none_of(graph_.outputs.begin(), graph_.outputs.end(),
+                        [&](const ir::GraphOutput& o) { return o.value == v; });
   }
 
   // Ops that leave each element where it is, or merge or split the leading dims only.
@@ -122,7 +123,8 @@ class Matcher {
     // Follows operand i with the step that `node` is; undone where it leads nowhere.
     const auto follow = [&](size_t i, ScoreStep step) {
       const ValueId x = ValueAt(*node, i);
-      if (x == kNoValue || !IsFloating(graph_.value(x).dtype) || graph_.value(x).sizes != graph_.value(v).sizes) return false;
+      if (x == kNoValue || !IsFloating(graph_.value(x).dtype) || graph_.value(x).sizes != graph_.value(v).sizes)
+        return false;
       step.node = node->id;
       chain_.steps.push_back(std::move(step));
       if (Scores(x, depth + 1)) return true;
@@ -163,7 +165,8 @@ class Matcher {
       chain_.k = ValueAt(node, 2);
       chain_.k_transposed = true;
       const double beta = NumberAt(node, 3).value_or(1), alpha = NumberAt(node, 4).value_or(1);
-      if (beta != 0) chain_.steps.push_back({.kind = Kind::kAdd, .node = node.id, .operand = node.args[0], .times = beta});
+      if (beta != 0)
+        chain_.steps.push_back({.kind = Kind::kAdd, .node = node.id, .operand = node.args[0], .times = beta});
       if (alpha != 1) chain_.steps.push_back({.kind = Kind::kScale, .node = node.id, .operand = Arg::Float(alpha)});
     } else if (!Is(node, "aten.einsum") || !ProductEinsum(node)) {
       return false;

@@ -20,16 +20,14 @@ bool SameType(const Value& a, const Value& b) { return a.dtype == b.dtype && a.s
 
 // Ops whose result is their operand where dtype and sizes are the same.
 bool IsReshaping(std::string_view base) {
-  static constexpr std::string_view kOps[] = {"aten.expand",    "aten.expand_as", "aten.broadcast_to", "aten.view",
-                                              "aten.reshape",   "aten._unsafe_view", "aten.flatten",   "aten.unflatten",
-                                              "aten.squeeze",   "aten.view_as",   "aten.reshape_as",   "aten.ravel",
-                                              "aten.atleast_1d", "aten.atleast_2d"};
+  static constexpr std::string_view kOps[] = {
+      "aten.expand",       "aten.expand_as", "aten.broadcast_to", "aten.view",      "aten.reshape",
+      "aten._unsafe_view", "aten.flatten",   "aten.unflatten",    "aten.squeeze",   "aten.view_as",
+      "aten.reshape_as",   "aten.ravel",     "aten.atleast_1d",   "aten.atleast_2d"};
   return std::find(std::begin(kOps), std::end(kOps), base) != std::end(kOps);
 }
 
-bool IsCast(std::string_view base) {
-  return base == "aten.to" || base == "aten.type_as" || base == "aten._to_copy";
-}
+bool IsCast(std::string_view base) { return base == "aten.to" || base == "aten.type_as" || base == "aten._to_copy"; }
 
 bool IsIdentityPermutation(const Node& node, int rank) {
   if (Is(node, "aten.transpose")) return WrapDim(IntAt(node, 1, 0), rank) == WrapDim(IntAt(node, 2, 0), rank);

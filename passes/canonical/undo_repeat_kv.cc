@@ -21,10 +21,12 @@ Repeat FindRepeat(const Graph& graph, ValueId v) {
   const Node* node = graph.producer(v);
   if (!node || out.rank() != 4) return {};
   const std::vector<int64_t> sizes = out.int_sizes();
-  if (Is(*node, "aten.repeat_interleave") && IntAt(*node, 1) && IntAt(*node, 2) && WrapDim(IntAt(*node, 2, 0), 4) == 1) {
+  if (Is(*node, "aten.repeat_interleave") && IntAt(*node, 1) && IntAt(*node, 2) &&
+      WrapDim(IntAt(*node, 2, 0), 4) == 1) {
     return {ValueAt(*node, 0), sizes[1] / IntAt(*node, 1, 1)};
   }
-  if (Is(*node, "aten.expand") && graph.value(ValueAt(*node, 0)).int_sizes() == std::vector<int64_t>{sizes[0], 1, sizes[2], sizes[3]}) {
+  if (Is(*node, "aten.expand") &&
+      graph.value(ValueAt(*node, 0)).int_sizes() == std::vector<int64_t>{sizes[0], 1, sizes[2], sizes[3]}) {
     return {ValueAt(*node, 0), 1};
   }
   if (!Is(*node, "aten.reshape") && !Is(*node, "aten.view") && !Is(*node, "aten._unsafe_view")) return {};

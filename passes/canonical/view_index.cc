@@ -30,15 +30,16 @@ Index Reshaped(const std::vector<int64_t>& from, const Index& index, const std::
 }
 
 bool IsReshape(std::string_view base) {
-  static constexpr std::string_view kOps[] = {"aten.view",      "aten.reshape",  "aten._unsafe_view", "aten.unsqueeze",
-                                              "aten.squeeze",   "aten.flatten",  "aten.unflatten",    "aten.view_as",
+  static constexpr std::string_view kOps[] = {"aten.view",       "aten.reshape", "aten._unsafe_view", "aten.unsqueeze",
+                                              "aten.squeeze",    "aten.flatten", "aten.unflatten",    "aten.view_as",
                                               "aten.reshape_as", "aten.ravel"};
   return std::find(std::begin(kOps), std::end(kOps), base) != std::end(kOps);
 }
 
 bool IsIdentity(std::string_view base) {
-  static constexpr std::string_view kOps[] = {"aten.alias",  "aten.contiguous", "aten.clone", "aten.lift_fresh_copy",
-                                              "aten.detach", "autosp.stop_gradient", "aten.lift_fresh"};
+  static constexpr std::string_view kOps[] = {"aten.alias",           "aten.contiguous", "aten.clone",
+                                              "aten.lift_fresh_copy", "aten.detach",     "autosp.stop_gradient",
+                                              "aten.lift_fresh"};
   return std::find(std::begin(kOps), std::end(kOps), base) != std::end(kOps);
 }
 

@@ -13,7 +13,8 @@ constexpr int64_t kMax = Predicate::kMax;
 
 // Kinds that say "an integer of (q, k, vectors) lies in [lo, hi]": what can be intersected and merged.
 bool IsRange(Kind kind) {
-  return kind == Kind::kDiff || kind == Kind::kQ || kind == Kind::kK || kind == Kind::kKeyCmp || kind == Kind::kQueryCmp;
+  return kind == Kind::kDiff || kind == Kind::kQ || kind == Kind::kK || kind == Kind::kKeyCmp ||
+         kind == Kind::kQueryCmp;
 }
 
 bool SameQuantity(const Predicate& a, const Predicate& b) {
@@ -128,7 +129,7 @@ class Parser {
   }
 
  private:
-  static constexpr int kMaxDepth = 64;                // nesting; bounds the stack on hostile input
+  static constexpr int kMaxDepth = 64;                   // nesting; bounds the stack on hostile input
   static constexpr int64_t kLargest = int64_t{1} << 62;  // of a number, in absolute value
 
   Error Fail(std::string_view why) const {
@@ -228,9 +229,12 @@ Predicate Predicate::Or(std::vector<Predicate> operands) { return Combine(Kind::
 Predicate Predicate::Not(Predicate operand) {
   Predicate p = Normalise(std::move(operand));
   switch (p.kind) {
-    case Kind::kTrue: return False();
-    case Kind::kFalse: return True();
-    case Kind::kNot: return std::move(p.operands.front());
+    case Kind::kTrue:
+      return False();
+    case Kind::kFalse:
+      return True();
+    case Kind::kNot:
+      return std::move(p.operands.front());
     case Kind::kAnd:
     case Kind::kOr: {
       const bool was_and = p.kind == Kind::kAnd;
@@ -238,7 +242,8 @@ Predicate Predicate::Not(Predicate operand) {
       for (Predicate& o : p.operands) negated.push_back(Not(std::move(o)));
       return was_and ? Or(std::move(negated)) : And(std::move(negated));
     }
-    default: break;
+    default:
+      break;
   }
   if (!IsRange(p.kind)) return Group(Kind::kNot, {std::move(p)});
   // Outside a range: below it or above it. Normalised, so at least one side exists and they don't meet.
@@ -251,20 +256,34 @@ Predicate Predicate::Not(Predicate operand) {
 
 std::string Predicate::ToString() const {
   switch (kind) {
-    case Kind::kTrue: return "true";
-    case Kind::kFalse: return "false";
-    case Kind::kAnd: return fmt::format("and({})", Join(operands));
-    case Kind::kOr: return fmt::format("or({})", Join(operands));
-    case Kind::kNot: return fmt::format("not({})", Join(operands));
-    case Kind::kDiff: return fmt::format("diff({}, {})", Bound(lo), Bound(hi));
-    case Kind::kQ: return fmt::format("q({}, {})", Bound(lo), Bound(hi));
-    case Kind::kK: return fmt::format("k({}, {})", Bound(lo), Bound(hi));
-    case Kind::kSameChunk: return fmt::format("same_chunk({})", lo);
-    case Kind::kSame: return fmt::format("same({})", vector);
-    case Kind::kKey: return fmt::format("key({})", vector);
-    case Kind::kQuery: return fmt::format("query({})", vector);
-    case Kind::kKeyCmp: return fmt::format("key_cmp({}, {}, {})", vector, Bound(lo), Bound(hi));
-    case Kind::kQueryCmp: return fmt::format("query_cmp({}, {}, {})", vector, Bound(lo), Bound(hi));
+    case Kind::kTrue:
+      return "true";
+    case Kind::kFalse:
+      return "false";
+    case Kind::kAnd:
+      return fmt::format("and({})", Join(operands));
+    case Kind::kOr:
+      return fmt::format("or({})", Join(operands));
+    case Kind::kNot:
+      return fmt::format("not({})", Join(operands));
+    case Kind::kDiff:
+      return fmt::format("diff({}, {})", Bound(lo), Bound(hi));
+    case Kind::kQ:
+      return fmt::format("q({}, {})", Bound(lo), Bound(hi));
+    case Kind::kK:
+      return fmt::format("k({}, {})", Bound(lo), Bound(hi));
+    case Kind::kSameChunk:
+      return fmt::format("same_chunk({})", lo);
+    case Kind::kSame:
+      return fmt::format("same({})", vector);
+    case Kind::kKey:
+      return fmt::format("key({})", vector);
+    case Kind::kQuery:
+      return fmt::format("query({})", vector);
+    case Kind::kKeyCmp:
+      return fmt::format("key_cmp({}, {}, {})", vector, Bound(lo), Bound(hi));
+    case Kind::kQueryCmp:
+      return fmt::format("query_cmp({}, {}, {})", vector, Bound(lo), Bound(hi));
   }
   return "false";
 }
@@ -275,20 +294,34 @@ bool Holds(const Predicate& p, int64_t q, int64_t k, const VectorAt& at) {
   const auto in = [&](int64_t x) { return p.lo <= x && x <= p.hi; };
   const auto holds = [&](const Predicate& o) { return Holds(o, q, k, at); };
   switch (p.kind) {
-    case Kind::kTrue: return true;
-    case Kind::kFalse: return false;
-    case Kind::kAnd: return std::all_of(p.operands.begin(), p.operands.end(), holds);
-    case Kind::kOr: return std::any_of(p.operands.begin(), p.operands.end(), holds);
-    case Kind::kNot: return !holds(p.operands.front());
-    case Kind::kDiff: return in(q - k);
-    case Kind::kQ: return in(q);
-    case Kind::kK: return in(k);
-    case Kind::kSameChunk: return FloorDiv(q, p.lo) == FloorDiv(k, p.lo);
-    case Kind::kSame: return at(p.vector, q) == at(p.vector, k);
-    case Kind::kKey: return at(p.vector, k) != 0;
-    case Kind::kQuery: return at(p.vector, q) != 0;
-    case Kind::kKeyCmp: return in(at(p.vector, k) - q);
-    case Kind::kQueryCmp: return in(at(p.vector, q) - k);
+    case Kind::kTrue:
+      return true;
+    case Kind::kFalse:
+      return false;
+    case Kind::kAnd:
+      return std::all_of(p.operands.begin(), p.operands.end(), holds);
+    case Kind::kOr:
+      return std::any_of(p.operands.begin(), p.operands.end(), holds);
+    case Kind::kNot:
+      return !holds(p.operands.front());
+    case Kind::kDiff:
+      return in(q - k);
+    case Kind::kQ:
+      return in(q);
+    case Kind::kK:
+      return in(k);
+    case Kind::kSameChunk:
+      return FloorDiv(q, p.lo) == FloorDiv(k, p.lo);
+    case Kind::kSame:
+      return at(p.vector, q) == at(p.vector, k);
+    case Kind::kKey:
+      return at(p.vector, k) != 0;
+    case Kind::kQuery:
+      return at(p.vector, q) != 0;
+    case Kind::kKeyCmp:
+      return in(at(p.vector, k) - q);
+    case Kind::kQueryCmp:
+      return in(at(p.vector, q) - k);
   }
   return false;
 }

@@ -23,7 +23,22 @@
 namespace autospc {
 
 struct Predicate {
-  enum class Kind : uint8_t { kTrue, kFalse, kAnd, kOr, kNot, kDiff, kQ, kK, kSameChunk, kSame, kKey, kQuery, kKeyCmp, kQueryCmp };
+  enum class Kind : uint8_t {
+    kTrue,
+    kFalse,
+    kAnd,
+    kOr,
+    kNot,
+    kDiff,
+    kQ,
+    kK,
+    kSameChunk,
+    kSame,
+    kKey,
+    kQuery,
+    kKeyCmp,
+    kQueryCmp
+  };
   static constexpr int64_t kMin = std::numeric_limits<int64_t>::min();  // "*" as a lower bound
   static constexpr int64_t kMax = std::numeric_limits<int64_t>::max();  // "*" as an upper bound
 
@@ -34,7 +49,9 @@ struct Predicate {
 
   static Predicate True() { return {}; }
   static Predicate False() { return Make(Kind::kFalse); }
-  static Predicate Make(Kind kind, int64_t lo = kMin, int64_t hi = kMax, int vector = -1) { return {kind, lo, hi, vector, {}}; }
+  static Predicate Make(Kind kind, int64_t lo = kMin, int64_t hi = kMax, int vector = -1) {
+    return {kind, lo, hi, vector, {}};
+  }
   static Predicate Causal() { return Make(Kind::kDiff, 0, kMax); }
   static Predicate And(std::vector<Predicate> operands);  // flattened and simplified; deterministic
   static Predicate Or(std::vector<Predicate> operands);

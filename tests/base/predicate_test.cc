@@ -38,8 +38,8 @@ TEST(Predicate, SimplifiesToOneForm) {
 }
 
 TEST(Predicate, PrintsAndParsesLosslessly) {
-  for (const char* text : {"true", "false", "diff(0, *)", "diff(-5, 7)", "q(*, 3)", "k(2, *)", "same_chunk(16)", "same(2)",
-                           "key(0)", "query(1)", "key_cmp(0, -2, *)", "query_cmp(3, *, 9)",
+  for (const char* text : {"true", "false", "diff(0, *)", "diff(-5, 7)", "q(*, 3)", "k(2, *)", "same_chunk(16)",
+                           "same(2)", "key(0)", "query(1)", "key_cmp(0, -2, *)", "query_cmp(3, *, 9)",
                            "or(and(diff(0, *), same(1)), not(query(0)), k(*, 4))"}) {
     EXPECT_EQ(P(P(text).ToString()), P(text)) << text;
   }
@@ -47,8 +47,9 @@ TEST(Predicate, PrintsAndParsesLosslessly) {
 }
 
 TEST(Predicate, RefusesWhatIsNone) {
-  for (const char* text : {"", "tru", "diff", "diff(", "diff(0)", "diff(0, *", "diff(0, *) x", "and()", "not(true, true)",
-                           "same(-1)", "same_chunk(0)", "same_chunk(*)", "window(3)", "diff(9223372036854775807, *)", "k(a, 2)"}) {
+  for (const char* text :
+       {"", "tru", "diff", "diff(", "diff(0)", "diff(0, *", "diff(0, *) x", "and()", "not(true, true)", "same(-1)",
+        "same_chunk(0)", "same_chunk(*)", "window(3)", "diff(9223372036854775807, *)", "k(a, 2)"}) {
     const auto p = Predicate::Parse(text);
     ASSERT_FALSE(p.ok()) << text;
     EXPECT_EQ(p.error().code, Code::kBadInput);
@@ -67,7 +68,7 @@ TEST(Predicate, Holds) {
   EXPECT_FALSE(Holds(P("same(0)"), 1, 2, at));
   EXPECT_TRUE(Holds(P("key(1)"), 1, 0, at));
   EXPECT_FALSE(Holds(P("query(1)"), 1, 0, at));
-  EXPECT_TRUE(Holds(P("key_cmp(0, *, 0)"), 2, 3, at));   // 2 - 2
+  EXPECT_TRUE(Holds(P("key_cmp(0, *, 0)"), 2, 3, at));    // 2 - 2
   EXPECT_TRUE(Holds(P("query_cmp(0, 0, *)"), 2, 2, at));  // 2 - 2
   EXPECT_FALSE(Holds(P("query_cmp(0, 0, *)"), 2, 3, at));
 }

@@ -38,13 +38,17 @@ class Builder {
   Graph graph;
 
   ValueId Input(ir::InputKind kind, const std::string& name, const Tensor& data);
-  ValueId Parameter(const std::string& name, const Tensor& data) { return Input(ir::InputKind::kParameter, name, data); }
+  ValueId Parameter(const std::string& name, const Tensor& data) {
+    return Input(ir::InputKind::kParameter, name, data);
+  }
   ValueId Buffer(const std::string& name, const Tensor& data) { return Input(ir::InputKind::kBuffer, name, data); }
   ValueId User(const std::string& name, const Tensor& data) { return Input(ir::InputKind::kUser, name, data); }
   // Missing arguments at the end take the schema's defaults. Throws where LibTorch does.
   ValueId Op(const std::string& op, std::vector<Arg> args);
   std::vector<ValueId> Ops(const std::string& op, std::vector<Arg> args);
-  void Output(ValueId v) { graph.outputs.push_back({v, ir::OutputKind::kUser, "out" + std::to_string(graph.outputs.size())}); }
+  void Output(ValueId v) {
+    graph.outputs.push_back({v, ir::OutputKind::kUser, "out" + std::to_string(graph.outputs.size())});
+  }
 
   Tensor At(ValueId v) const;  // as it was computed
   // What the inputs held before anything ran, by name.
@@ -66,7 +70,7 @@ std::map<std::string, Tensor> Evaluate(const Graph& graph, const std::map<std::s
 // or dtypes differ.
 double Difference(const std::map<std::string, Tensor>& a, const std::map<std::string, Tensor>& b);
 
-int Count(const Graph& graph, const std::string& op);  // nodes of this op
+int Count(const Graph& graph, const std::string& op);             // nodes of this op
 const ir::Node* Only(const Graph& graph, const std::string& op);  // the one node of this op, else null
 
 }  // namespace autospc::testing

@@ -17,18 +17,30 @@ namespace {
 
 at::ScalarType ToTorch(DType t) {
   switch (t) {
-    case DType::kBool: return at::kBool;
-    case DType::kUInt8: return at::kByte;
-    case DType::kInt8: return at::kChar;
-    case DType::kInt16: return at::kShort;
-    case DType::kInt32: return at::kInt;
-    case DType::kInt64: return at::kLong;
-    case DType::kFloat16: return at::kHalf;
-    case DType::kBFloat16: return at::kBFloat16;
-    case DType::kFloat32: return at::kFloat;
-    case DType::kFloat64: return at::kDouble;
-    case DType::kComplex64: return at::kComplexFloat;
-    case DType::kComplex128: return at::kComplexDouble;
+    case DType::kBool:
+      return at::kBool;
+    case DType::kUInt8:
+      return at::kByte;
+    case DType::kInt8:
+      return at::kChar;
+    case DType::kInt16:
+      return at::kShort;
+    case DType::kInt32:
+      return at::kInt;
+    case DType::kInt64:
+      return at::kLong;
+    case DType::kFloat16:
+      return at::kHalf;
+    case DType::kBFloat16:
+      return at::kBFloat16;
+    case DType::kFloat32:
+      return at::kFloat;
+    case DType::kFloat64:
+      return at::kDouble;
+    case DType::kComplex64:
+      return at::kComplexFloat;
+    case DType::kComplex128:
+      return at::kComplexDouble;
   }
   return at::kFloat;
 }
@@ -64,8 +76,10 @@ c10::IValue ToIValue(const Arg& a, const c10::TypePtr& declared, const Values& v
   const bool wants_tensor = type->kind() == c10::TypeKind::TensorType;
   const bool wants_list = type->kind() == c10::TypeKind::ListType;
   switch (a.kind) {
-    case Arg::Kind::kNone: return {};
-    case Arg::Kind::kValue: return values.at(a.value);
+    case Arg::Kind::kNone:
+      return {};
+    case Arg::Kind::kValue:
+      return values.at(a.value);
     case Arg::Kind::kValueList: {
       if (type->str().find("?") != std::string::npos || type->str().find("Optional") != std::string::npos) {
         c10::List<std::optional<at::Tensor>> list;
@@ -76,9 +90,13 @@ c10::IValue ToIValue(const Arg& a, const c10::TypePtr& declared, const Values& v
       for (ValueId v : a.values) list.push_back(values.at(v));
       return list;
     }
-    case Arg::Kind::kInt: case Arg::Kind::kFloat: case Arg::Kind::kBool:
+    case Arg::Kind::kInt:
+    case Arg::Kind::kFloat:
+    case Arg::Kind::kBool:
       if (wants_tensor) {
-        const at::ScalarType t = a.kind == Arg::Kind::kFloat ? at::kDouble : a.kind == Arg::Kind::kInt ? at::kLong : at::kBool;
+        const at::ScalarType t = a.kind == Arg::Kind::kFloat ? at::kDouble
+                                 : a.kind == Arg::Kind::kInt ? at::kLong
+                                                             : at::kBool;
         at::Tensor x = at::empty({}, t).fill_(a.number());
         x.unsafeGetTensorImpl()->set_wrapped_number(true);
         return x;
@@ -88,13 +106,23 @@ c10::IValue ToIValue(const Arg& a, const c10::TypePtr& declared, const Values& v
       if (a.kind == Arg::Kind::kFloat) return a.f;
       if (a.kind == Arg::Kind::kBool) return a.b;
       return a.i.value();
-    case Arg::Kind::kIntList: return c10::IValue(a.int_values());
-    case Arg::Kind::kFloatList: return c10::IValue(a.floats);
-    case Arg::Kind::kBoolList: { c10::List<bool> l; for (bool b : a.bools) l.push_back(b); return l; }
-    case Arg::Kind::kString: return a.s;
-    case Arg::Kind::kDType: return static_cast<int64_t>(ToTorch(a.dtype));
-    case Arg::Kind::kLayout: return static_cast<int64_t>(at::kStrided);
-    case Arg::Kind::kDevice: return at::Device(at::kCPU);
+    case Arg::Kind::kIntList:
+      return c10::IValue(a.int_values());
+    case Arg::Kind::kFloatList:
+      return c10::IValue(a.floats);
+    case Arg::Kind::kBoolList: {
+      c10::List<bool> l;
+      for (bool b : a.bools) l.push_back(b);
+      return l;
+    }
+    case Arg::Kind::kString:
+      return a.s;
+    case Arg::Kind::kDType:
+      return static_cast<int64_t>(ToTorch(a.dtype));
+    case Arg::Kind::kLayout:
+      return static_cast<int64_t>(at::kStrided);
+    case Arg::Kind::kDevice:
+      return at::Device(at::kCPU);
     case Arg::Kind::kMemoryFormat:
       return static_cast<int64_t>(a.s == "contiguous" ? at::MemoryFormat::Contiguous : at::MemoryFormat::Preserve);
   }
@@ -105,7 +133,8 @@ const c10::OperatorHandle Find(const std::string& op) {
   const size_t first = op.find('.'), last = op.rfind('.');
   std::string overload = op.substr(last + 1);
   if (overload == "default") overload = "";
-  return c10::Dispatcher::singleton().findSchemaOrThrow(("aten::" + op.substr(first + 1, last - first - 1)).c_str(), overload.c_str());
+  return c10::Dispatcher::singleton().findSchemaOrThrow(("aten::" + op.substr(first + 1, last - first - 1)).c_str(),
+                                                        overload.c_str());
 }
 
 Arg FromDefault(const c10::Argument& argument) {
@@ -140,16 +169,20 @@ std::vector<at::Tensor> Call(const std::string& op, const std::vector<Arg>& args
 
 // autosp.attention by its definition, in doubles.
 std::vector<at::Tensor> Attend(const ir::Node& node, const Values& values) {
-  const Tensor q = Read(values.at(node.args[0].value)), k = Read(values.at(node.args[1].value)), v = Read(values.at(node.args[2].value));
+  const Tensor q = Read(values.at(node.args[0].value)), k = Read(values.at(node.args[1].value)),
+               v = Read(values.at(node.args[2].value));
   std::vector<Tensor> vectors;
   for (ValueId id : node.args[3].values) vectors.push_back(Read(values.at(id)));
   const Predicate predicate = *Predicate::Parse(node.args[4].s);
   const double scale = node.args[5].f;
-  const int64_t B = q.sizes[0], H = q.sizes[1], Sq = q.sizes[2], D = q.sizes[3], G = k.sizes[1], Sk = k.sizes[2], Dv = v.sizes[3];
+  const int64_t B = q.sizes[0], H = q.sizes[1], Sq = q.sizes[2], D = q.sizes[3], G = k.sizes[1], Sk = k.sizes[2],
+                Dv = v.sizes[3];
   EXPECT_EQ(node.args[7].i.value(), Sq);
   EXPECT_EQ(node.args[10].i.value(), H);
   Tensor out{q.dtype, {B, H, Sq, Dv}, std::vector<double>(static_cast<size_t>(B * H * Sq * Dv))};
-  Tensor lse{q.dtype == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32, {B, H, Sq}, std::vector<double>(static_cast<size_t>(B * H * Sq))};
+  Tensor lse{q.dtype == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32,
+             {B, H, Sq},
+             std::vector<double>(static_cast<size_t>(B * H * Sq))};
   for (int64_t b = 0; b < B; ++b) {
     const VectorAt at = [&](int i, int64_t position) {
       const Tensor& t = vectors[i];
@@ -165,14 +198,16 @@ std::vector<at::Tensor> Attend(const ir::Node& node, const Values& values) {
         for (int64_t j = 0; j < Sk; ++j) {
           if (!Holds(predicate, i, j, at)) continue;
           double s = 0;
-          for (int64_t d = 0; d < D; ++d) s += q.data[((b * H + h) * Sq + i) * D + d] * k.data[((b * G + g) * Sk + j) * D + d];
+          for (int64_t d = 0; d < D; ++d)
+            s += q.data[((b * H + h) * Sq + i) * D + d] * k.data[((b * G + g) * Sk + j) * D + d];
           p[j] = s * scale;
           top = std::max(top, p[j]);
         }
         for (double& x : p) sum += x = std::isinf(top) ? 0 : std::exp(x - top);
         lse.data[(b * H + h) * Sq + i] = top + std::log(sum);
         for (int64_t j = 0; j < Sk && sum > 0; ++j) {
-          for (int64_t d = 0; d < Dv; ++d) out.data[((b * H + h) * Sq + i) * Dv + d] += p[j] / sum * v.data[((b * G + g) * Sk + j) * Dv + d];
+          for (int64_t d = 0; d < Dv; ++d)
+            out.data[((b * H + h) * Sq + i) * Dv + d] += p[j] / sum * v.data[((b * G + g) * Sk + j) * Dv + d];
         }
       }
     }
@@ -207,8 +242,8 @@ ValueId Builder::Input(ir::InputKind kind, const std::string& name, const Tensor
   std::vector<ir::Expr> sizes(data.sizes.begin(), data.sizes.end());
   const at::Tensor t = Make(data);
   std::vector<ir::Expr> strides(t.strides().begin(), t.strides().end());
-  const ValueId v = graph.AddInput({.kind = kind, .name = name, .requires_grad = kind == ir::InputKind::kParameter}, name,
-                                   data.dtype, std::move(sizes), std::move(strides));
+  const ValueId v = graph.AddInput({.kind = kind, .name = name, .requires_grad = kind == ir::InputKind::kParameter},
+                                   name, data.dtype, std::move(sizes), std::move(strides));
   state_->values[v] = t;
   inputs_[name] = data;
   return v;
@@ -222,7 +257,8 @@ std::vector<ValueId> Builder::Ops(const std::string& op, std::vector<Arg> args) 
   std::vector<ValueId> ids;
   for (const at::Tensor& t : results) {
     std::vector<ir::Expr> sizes(t.sizes().begin(), t.sizes().end()), strides(t.strides().begin(), t.strides().end());
-    const ValueId v = graph.AddValue(ir::ShortName(op), FromTorch(t.scalar_type()), std::move(sizes), std::move(strides));
+    const ValueId v =
+        graph.AddValue(ir::ShortName(op), FromTorch(t.scalar_type()), std::move(sizes), std::move(strides));
     state_->values[v] = t;
     ids.push_back(v);
   }
@@ -250,7 +286,8 @@ std::map<std::string, Tensor> Evaluate(const Graph& graph, const std::map<std::s
   for (const ir::GraphInput& in : graph.inputs) values[in.value] = Make(inputs.at(in.name));
   for (ir::NodeId id : graph.nodes()) {
     const ir::Node& node = graph.node(id);
-    const std::vector<at::Tensor> results = node.op == "autosp.attention" ? Attend(node, values) : Call(node.op, node.args, values);
+    const std::vector<at::Tensor> results =
+        node.op == "autosp.attention" ? Attend(node, values) : Call(node.op, node.args, values);
     for (size_t i = 0; i < node.results.size(); ++i) {
       const ir::Value& v = graph.value(node.results[i]);
       EXPECT_EQ(v.int_sizes(), results.at(i).sizes().vec()) << node.op << " " << v.name;
@@ -319,20 +356,26 @@ TEST(Evaluate, ARunRepeatsTheBuild) {
 // The evaluator's attention agrees with LibTorch's, grouped heads and empty rows included.
 TEST(Evaluate, AttentionIsLibTorchs) {
   Builder b;
-  const ValueId q = b.Parameter("q", Random({2, 4, 5, 8}, 1)), k = b.Parameter("k", Random({2, 2, 6, 8}, 2)), v = b.Parameter("v", Random({2, 2, 6, 3}, 3));
+  const ValueId q = b.Parameter("q", Random({2, 4, 5, 8}, 1)), k = b.Parameter("k", Random({2, 2, 6, 8}, 2)),
+                v = b.Parameter("v", Random({2, 2, 6, 3}, 3));
   const Tensor mask_data = Integers({2, 1, 1, 6}, {1, 1, 1, 0, 1, 0, 0, 0, 0, 0, 0, 0}, DType::kBool);
   const ValueId mask = b.User("mask", mask_data);
-  b.Output(b.Op("aten.scaled_dot_product_attention.default", {Arg::Value(q), Arg::Value(k), Arg::Value(v), Arg::Value(mask), Arg::Float(0),
-                                                               Arg::Bool(false), Arg::Float(0.3), Arg::Bool(true)}));
+  b.Output(b.Op("aten.scaled_dot_product_attention.default",
+                {Arg::Value(q), Arg::Value(k), Arg::Value(v), Arg::Value(mask), Arg::Float(0), Arg::Bool(false),
+                 Arg::Float(0.3), Arg::Bool(true)}));
   const auto expected = Evaluate(b.graph, b.inputs());
   Builder a;
   a.Parameter("q", b.inputs().at("q"));
   a.Parameter("k", b.inputs().at("k"));
   a.Parameter("v", b.inputs().at("v"));
   const ValueId m = a.User("mask", Integers({2, 6}, {1, 1, 1, 0, 1, 0, 0, 0, 0, 0, 0, 0}, DType::kBool));
-  const ValueId out = a.graph.AddValue("out", DType::kFloat64, {2, 4, 5, 3}), lse = a.graph.AddValue("lse", DType::kFloat64, {2, 4, 5});
-  a.graph.AddNode("autosp.attention", {Arg::Value(0), Arg::Value(1), Arg::Value(2), Arg::Values({m}), Arg::String("key(0)"), Arg::Float(0.3),
-                                       Arg::Bool(false), Arg::Int(5), Arg::Ints(std::vector<int64_t>{}), Arg::Bool(false), Arg::Int(4), Arg::Float(0), Arg::Int(0)}, {out, lse});
+  const ValueId out = a.graph.AddValue("out", DType::kFloat64, {2, 4, 5, 3}),
+                lse = a.graph.AddValue("lse", DType::kFloat64, {2, 4, 5});
+  a.graph.AddNode("autosp.attention",
+                  {Arg::Value(0), Arg::Value(1), Arg::Value(2), Arg::Values({m}), Arg::String("key(0)"),
+                   Arg::Float(0.3), Arg::Bool(false), Arg::Int(5), Arg::Ints(std::vector<int64_t>{}), Arg::Bool(false),
+                   Arg::Int(4), Arg::Float(0), Arg::Int(0)},
+                  {out, lse});
   a.Output(out);
   EXPECT_LT(Difference(expected, Evaluate(a.graph, a.inputs())), 1e-12);
 }

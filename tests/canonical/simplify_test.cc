@@ -36,9 +36,13 @@ using Strings = std::vector<std::string>;
 TEST(Simplify, DropsWhatChangesNothing) {
   Graph g;
   const ValueId x = Parameter(g, "x", {4, 8});
-  ValueId v = g.Emit("aten.to.dtype", {Arg::Value(x), Arg::Type(DType::kFloat32), Arg::Bool(false), Arg::Bool(false), Arg::None()}, DType::kFloat32, {4, 8});
-  v = g.Emit("aten.slice.Tensor", {Arg::Value(v), Arg::Int(0), Arg::Int(0), Arg::Int(INT64_MAX), Arg::Int(1)}, DType::kFloat32, {4, 8});
-  v = g.Emit("aten.expand.default", {Arg::Value(v), Arg::Ints(std::vector<int64_t>{4, -1}), Arg::Bool(false)}, DType::kFloat32, {4, 8});
+  ValueId v = g.Emit("aten.to.dtype",
+                     {Arg::Value(x), Arg::Type(DType::kFloat32), Arg::Bool(false), Arg::Bool(false), Arg::None()},
+                     DType::kFloat32, {4, 8});
+  v = g.Emit("aten.slice.Tensor", {Arg::Value(v), Arg::Int(0), Arg::Int(0), Arg::Int(INT64_MAX), Arg::Int(1)},
+             DType::kFloat32, {4, 8});
+  v = g.Emit("aten.expand.default", {Arg::Value(v), Arg::Ints(std::vector<int64_t>{4, -1}), Arg::Bool(false)},
+             DType::kFloat32, {4, 8});
   v = g.Emit("aten.dropout.default", {Arg::Value(v), Arg::Float(0.0), Arg::Bool(true)}, DType::kFloat32, {4, 8});
   v = g.Emit("aten.mul.Tensor", {Arg::Value(v), Arg::Float(1.0)}, DType::kFloat32, {4, 8});
   v = g.Emit("aten.alias.default", {Arg::Value(v)}, DType::kFloat32, {4, 8});
@@ -54,12 +58,14 @@ TEST(Simplify, KeepsWhatDoesSomething) {
   const ValueId x = Parameter(g, "x", {4, 8});
   ValueId v = g.Emit("aten.to.dtype", {Arg::Value(x), Arg::Type(DType::kFloat64)}, DType::kFloat64, {4, 8});
   v = g.Emit("aten.flip.default", {Arg::Value(v), Arg::Ints(std::vector<int64_t>{0})}, DType::kFloat64, {4, 8});
-  v = g.Emit("aten.slice.Tensor", {Arg::Value(v), Arg::Int(0), Arg::Int(3), Arg::Int(-1), Arg::Int(1)}, DType::kFloat64, {4, 0});
+  v = g.Emit("aten.slice.Tensor", {Arg::Value(v), Arg::Int(0), Arg::Int(3), Arg::Int(-1), Arg::Int(1)}, DType::kFloat64,
+             {4, 0});
   v = g.Emit("aten.dropout.default", {Arg::Value(v), Arg::Float(0.1), Arg::Bool(true)}, DType::kFloat64, {4, 0});
   v = g.Emit("aten.add.Tensor", {Arg::Value(v), Arg::Float(0.0), Arg::Int(1)}, DType::kFloat64, {4, 0});
   v = g.Emit("aten.permute.default", {Arg::Value(v), Arg::Ints(std::vector<int64_t>{0, 1})}, DType::kFloat64, {4, 0});
   Output(g, v);
-  EXPECT_EQ(Simplified(g), (Strings{"aten.to.dtype", "aten.flip.default", "aten.slice.Tensor", "aten.dropout.default", "aten.add.Tensor"}));
+  EXPECT_EQ(Simplified(g), (Strings{"aten.to.dtype", "aten.flip.default", "aten.slice.Tensor", "aten.dropout.default",
+                                    "aten.add.Tensor"}));
 }
 
 // A detach ends a gradient: it goes only where there is none.
@@ -79,7 +85,8 @@ TEST(Simplify, ViewsBecomeReshapesAndMerge) {
   Graph g;
   const ValueId x = Parameter(g, "x", {4, 8});
   ValueId v = g.Emit("aten.view.default", {Arg::Value(x), Arg::Ints(std::vector<int64_t>{-1})}, DType::kFloat32, {32});
-  v = g.Emit("aten._unsafe_view.default", {Arg::Value(v), Arg::Ints(std::vector<int64_t>{2, 16})}, DType::kFloat32, {2, 16});
+  v = g.Emit("aten._unsafe_view.default", {Arg::Value(v), Arg::Ints(std::vector<int64_t>{2, 16})}, DType::kFloat32,
+             {2, 16});
   Output(g, v);
   EXPECT_EQ(Simplified(g), Strings{"aten.reshape.default"});
   EXPECT_EQ(g.node(g.nodes().front()).args[1].int_values(), (std::vector<int64_t>{2, 16}));

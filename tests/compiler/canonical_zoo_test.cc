@@ -2,6 +2,7 @@
 // value of S * S elements is left.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <filesystem>
 
 #include "compiler/import/import.h"
@@ -15,26 +16,22 @@ struct Expected {
   const char* model;
   std::vector<std::string> predicates;  // one for each layer
   int64_t kv_heads;
-  bool decomposed = false;
 };
 
 // By the zoo's make_zoo.py: two layers each, gemma3's first with a window of 16 keys.
 const Expected kZoo[] = {
-    {"nanogpt", {"diff(0, *)", "diff(0, *)"}, 4},
-    {"llamastyle", {"diff(0, *)", "diff(0, *)"}, 2},
-    {"hf_llama", {"diff(0, *)", "diff(0, *)"}, 2},
-    {"hf_qwen3", {"diff(0, *)", "diff(0, *)"}, 2},
-    {"hf_mistral", {"diff(0, 15)", "diff(0, 15)"}, 2},
-    {"hf_gemma3", {"diff(0, 15)", "diff(0, *)"}, 2},
-    {"hf_gpt2", {"diff(0, *)", "diff(0, *)"}, 4},
-    {"hf_bert", {"true", "true"}, 4},
+    {"nanogpt", {"diff(0, *)", "diff(0, *)"}, 4},      {"llamastyle", {"diff(0, *)", "diff(0, *)"}, 2},
+    {"hf_llama", {"diff(0, *)", "diff(0, *)"}, 2},     {"hf_qwen3", {"diff(0, *)", "diff(0, *)"}, 2},
+    {"hf_mistral", {"diff(0, 15)", "diff(0, 15)"}, 2}, {"hf_gemma3", {"diff(0, 15)", "diff(0, *)"}, 2},
+    {"hf_gpt2", {"diff(0, *)", "diff(0, *)"}, 4},      {"hf_bert", {"true", "true"}, 4},
 };
 
 class CanonicalZoo : public ::testing::TestWithParam<std::tuple<Expected, int64_t>> {};
 
 TEST_P(CanonicalZoo, EveryAttentionIsAPredicate) {
   const auto& [expected, seq_len] = GetParam();
-  const std::string path = std::string(AUTOSPC_SOURCE_DIR) + "/../shared/zoo/" + expected.model + "/" + expected.model + ".pt2";
+  const std::string path =
+      std::string(AUTOSPC_SOURCE_DIR) + "/../shared/zoo/" + expected.model + "/" + expected.model + ".pt2";
   if (!std::filesystem::exists(path)) GTEST_SKIP() << "no zoo here";
   auto model = import::ImportPt2(path);
   ASSERT_TRUE(model.ok()) << model.error().Format();
@@ -77,7 +74,8 @@ TEST_P(CanonicalZoo, EveryAttentionIsAPredicate) {
 INSTANTIATE_TEST_SUITE_P(Zoo, CanonicalZoo,
                          ::testing::Combine(::testing::ValuesIn(kZoo), ::testing::Values(int64_t{61}, int64_t{127})),
                          [](const auto& info) {
-                           return std::string(std::get<0>(info.param).model) + "_s" + std::to_string(std::get<1>(info.param));
+                           return std::string(std::get<0>(info.param).model) + "_s" +
+                                  std::to_string(std::get<1>(info.param));
                          });
 
 }  // namespace
