@@ -39,7 +39,7 @@ TEST_F(InspectPackageTest, TextSaysWhatItIs) {
   ExpectNarrow(text);
   for (const char* part : {"sample: 2 ranks, sequence 4, batch 2, on cpu", "strategy ulysses, optimizer sgd",
                            "3 instructions: 3 forward, 0 backward, 0 step; 4.5 GFLOP a rank and step", "weights", "32 B",
-                           "total                  440 B   184 B persistent and 256 B arena",
+                           "440 B   184 B persistent and 256 B arena",
                            "peak at instruction 1, autosp.all_reduce model.py:12: 256 B of the arena are alive",
                            "Collectives: 1 in a step, 32 B sent by a rank", "gradient of block.w", "mul.workspace",
                            "aten.sort.default", "no partition rule", "model.py:13", "4.00 KiB",
