@@ -197,7 +197,7 @@ Result<Ratio> ToRatio(const Sym& sym) {
   if (f == "CeilDiv") return Ratio{Negate(Floor(Divide({Negate(x[0].num), x[0].den}, x[1])))};
   if (f == "Mod" || f == "PythonMod") return Ratio{Expr::Make(Op::kMod, {Floor(x[0]), Floor(x[1])})};
   if (f == "Pow" || f == "PowByNatural" || f == "FloatPow") {
-    if (!x[1].whole()) return Unknown(sym);
+    if (!x[1].whole() || (x[1].num.is_const() && std::abs(x[1].num.value()) > 62)) return Unknown(sym);
     if (x[1].num.is_const() && x[1].num.value() < 0) {  // Pow(x, -1): a division
       const Expr e(-x[1].num.value());
       return Ratio{IsOne(e) ? x[0].den : Expr::Make(Op::kPow, {x[0].den, e}), IsOne(e) ? x[0].num : Expr::Make(Op::kPow, {x[0].num, e})};
@@ -205,6 +205,7 @@ Result<Ratio> ToRatio(const Sym& sym) {
     return Ratio{Expr::Make(Op::kPow, {x[0].num, x[1].num}), x[0].whole() ? Expr(1) : Expr::Make(Op::kPow, {x[0].den, x[1].num})};
   }
   if (f == "LShift" || f == "RShift") {
+    if (x[1].num.is_const() && (x[1].num.value() < 0 || x[1].num.value() > 62)) return Unknown(sym);
     const Expr power = Expr::Make(Op::kPow, {Expr(2), Floor(x[1])});
     return f == "LShift" ? Ratio{Times(Floor(x[0]), power)} : Ratio{Expr::Make(Op::kFloorDiv, {Floor(x[0]), power})};
   }
