@@ -1,5 +1,6 @@
 #include "codegen/kernel_traits.h"
 
+#include <algorithm>
 #include <map>
 #include <memory>
 #include <utility>
@@ -24,7 +25,9 @@ memory::OpTraitsFn KernelTraits(int world_size, HasOutFn has_out) {
     for (ir::ValueId v : node.Operands()) operands.push_back(MetaOf(graph.value(v)));
     for (ir::ValueId v : node.results) results.push_back(MetaOf(graph.value(v)));
     memory::OpTraits traits;
-    traits.in_place_ok = MayRunInPlace(node.op, out, results.size());
+    const InPlace in_place = MayRunInPlace(node.op, out, results.size());
+    traits.in_place_ok = in_place != InPlace::kNever;
+    traits.first_operand_only = in_place == InPlace::kFirst;
     traits.workspace_bytes = KernelWorkspace(node.op, operands, results, world_size, out);
     traits.communication_bytes = CommunicationWorkspace(node.op, operands, results, world_size);
     return traits;

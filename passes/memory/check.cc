@@ -294,7 +294,7 @@ class Checker {
       }
       for (ValueId o : operands) {
         if (!InArena(o) || !RangeOf(o).Overlaps(writes[a].first)) continue;
-        if (!MayOverwrite(traits, o, writes[a].second)) {
+        if (!MayOverwrite(node, traits, o, writes[a].second)) {
           Report("{} writes over its operand {}", by, graph_.value(o).name);
         }
       }
@@ -302,8 +302,13 @@ class Checker {
     for (const auto& [range, v] : writes) contents_.Write(range, v == kNoValue ? Contents::kScratch : v);
   }
 
-  bool MayOverwrite(const OpTraits& traits, ValueId operand, ValueId result) const {
+  bool MayOverwrite(const Node& node, const OpTraits& traits, ValueId operand, ValueId result) const {
     if (!traits.in_place_ok || result == kNoValue) return false;
+    if (traits.first_operand_only) {
+      const std::vector<ValueId> all = node.Operands();
+      const bool once = std::count(all.begin(), all.end(), operand) == 1;
+      if (!once || !node.args[0].is_value() || node.args[0].value != operand) return false;
+    }
     const Value& x = graph_.value(operand);
     const Value& y = graph_.value(result);
     return x.dtype == y.dtype && x.sizes == y.sizes && x.strides == y.strides && RangeOf(operand) == RangeOf(result);

@@ -10,6 +10,7 @@ namespace autospc::memory {
 
 struct OpTraits {
   bool in_place_ok = false;         // a result may lie exactly on a dying operand of the same dtype, sizes and strides
+  bool first_operand_only = false;  // in_place_ok holds for the first argument alone
   int64_t workspace_bytes = 0;      // scratch, alive during this node alone
   int64_t communication_bytes = 0;  // a collective's staging, alike
 };

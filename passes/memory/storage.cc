@@ -113,7 +113,7 @@ class Finder {
     const OpTraits traits = traits_ ? traits_(graph_, node) : OpTraits{};
     for (ValueId v : node.results) {
       if (graph_.value(v).base != kNoValue) continue;
-      const int reused = traits.in_place_ok ? FindDyingOperand(node, index, v) : -1;
+      const int reused = traits.in_place_ok ? FindDyingOperand(node, traits, index, v) : -1;
       if (reused >= 0) {
         Storage& s = plan_.storages[reused];
         s.last = std::max(index, last_use_[v]);
@@ -136,10 +136,11 @@ class Finder {
   // The storage of an operand that result `v` of `node` can be written over, or -1. The operand must fill its
   // storage, die here with all its views, and be read here in this one geometry alone: x + x.t() over x would
   // read what it has overwritten.
-  int FindDyingOperand(const Node& node, int index, ValueId v) {
+  int FindDyingOperand(const Node& node, const OpTraits& traits, int index, ValueId v) {
     const Value& result = graph_.value(v);
     const std::vector<ValueId> operands = node.Operands();
     for (ValueId o : operands) {
+      if (traits.first_operand_only && !(node.args[0].is_value() && node.args[0].value == o)) break;
       const ValueId root = Root(graph_, o);
       const int s = plan_.locations[root].storage;
       if (s < 0 || IsPersistent(plan_.storages[s].kind) || last_use_[root] != index) continue;
@@ -152,7 +153,10 @@ class Finder {
         const Value& x = graph_.value(other);
         return plan_.locations[Root(graph_, other)].storage != s || (SameGeometry(x, result) && x.byte_offset == 0);
       });
-      if (!one_geometry) continue;
+      const auto uses = std::count_if(operands.begin(), operands.end(), [&](ValueId other) {
+        return plan_.locations[Root(graph_, other)].storage == s;
+      });
+      if (!one_geometry || (traits.first_operand_only && uses > 1)) continue;
       taken_at_[s] = index;
       return s;
     }

@@ -37,8 +37,8 @@ enum class KernelWay : uint8_t { kOwn, kInPlace, kOut, kFallback };
 // An op that the runtime executes with a kernel of its own.
 struct KernelEntry {
   std::string_view op;  // "autosp.mask", "aten.embedding.default"
-  // The kernel is right when its result lies exactly on an operand of the same dtype, sizes and strides
-  // that dies here.
+  // The kernel is right when its result lies exactly on its first operand, if that has the same dtype, sizes and
+  // strides and dies here.
   bool in_place_ok = false;
 };
 
@@ -50,16 +50,18 @@ KernelWay WayOf(std::string_view op, bool has_out_variant);
 // overlap and allows it).
 bool IsElementwise(std::string_view op);
 
-// Whether a result may lie exactly on a dying operand of the same dtype, sizes and strides: kernels of our own
-// that say so, elementwise ones, and those that run elsewhere and copy their one result out at the end.
-bool MayRunInPlace(std::string_view op, bool has_out_variant, size_t num_results);
+// On which dying operand of the same dtype, sizes and strides a result may lie exactly: kernels of our own that
+// say so take the first, elementwise ones any, and so do those that run elsewhere and copy their one result out
+// at the end.
+enum class InPlace : uint8_t { kNever, kFirst, kAny };
+InPlace MayRunInPlace(std::string_view op, bool has_out_variant, size_t num_results);
 
 // Bytes of scratch of one instruction: what its kernel may allocate besides its results, in units that the
 // workspace allocator serves (each allocation is rounded up to 64). `operands` and `results` as in the
 // instruction, lists flattened, None left out.
 //   own kernel   the kernel's own formula, 0 for most;
 //   out variant  elementwise: temporaries for operands and results that are not of the common dtype;
-//                other ops: contiguous copies of operands that are not, matrices read transposed excepted;
+//                other ops: contiguous copies of operands that are not, except where any strides are read;
 //   fallback     twice its results, contiguous copies of its operands, and 64 KiB.
 int64_t KernelWorkspace(std::string_view op, const std::vector<TensorMeta>& operands,
                         const std::vector<TensorMeta>& results, int world_size, bool has_out_variant);

@@ -155,15 +155,15 @@ TEST(Lower, CollectivesAndFlops) {
   EXPECT_LT(p.flops, 2 * 2 * 4 * 16 * 32 + 4000);
 }
 
-TEST(Lower, AFallbackHasScratchAndAnOutKernelNone) {
+TEST(Lower, ScratchIsAStorageOfItsInstruction) {
   const ProgramT p = Program();
-  const auto& ones = *p.instructions[IndexOf(p, "aten.ones_like.default")];
-  if (WayOf(ones.op, false) == KernelWay::kFallback) {
-    ASSERT_GE(ones.workspace, 0);
-    EXPECT_EQ(p.storages[ones.workspace]->kind, program::StorageKind::Workspace);
-    EXPECT_GE(p.storages[ones.workspace]->bytes, 2 * 4 * 32 * 4);
-  }
-  EXPECT_EQ(p.instructions[IndexOf(p, "aten.mm.default")]->workspace, -1);
+  const int at = IndexOf(p, "autosp.all_reduce_");
+  const auto& staging = *p.storages[p.instructions[at]->workspace];
+  EXPECT_EQ(staging.kind, program::StorageKind::Communication);
+  EXPECT_EQ(staging.bytes, 32 * 16 * 4);
+  EXPECT_EQ(staging.first, at);
+  EXPECT_EQ(staging.last, at);
+  EXPECT_EQ(p.instructions[IndexOf(p, "autosp.adamw_")]->workspace, -1);
 }
 
 TEST(Lower, IsDeterministic) {
