@@ -2,7 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <sys/resource.h>
+
 #include <chrono>
+#include <csignal>
 #include <cstring>
 #include <filesystem>
 #include <map>
@@ -172,6 +175,27 @@ TEST_F(PackageTest, AFailureLeavesNothing) {
   unsound.tensors[0]->storage = 77;
   EXPECT_EQ(WritePackage(unsound, SampleContents(folder), folder / "p").error().code, Code::kFailed);
   EXPECT_EQ(folder.Names(), std::vector<std::string>{"data.bin"});
+}
+
+// A limit on the file size stands for a full disk.
+TEST_F(PackageTest, AFullDiskLeavesTheOldPackage) {
+  const PackageContents contents = SampleContents(folder);
+  Write(2);
+  const auto before = Tree(folder / "p");
+  const auto handler = std::signal(SIGXFSZ, SIG_IGN);
+  rlimit old{};
+  getrlimit(RLIMIT_FSIZE, &old);
+  for (const rlim_t bytes : {0, 100, 2500}) {  // the first byte; in the program; after the blobs, in the index
+    const rlimit small = {bytes, old.rlim_max};
+    setrlimit(RLIMIT_FSIZE, &small);
+    const Status status = WritePackage(SampleProgram(16), contents, folder / "p", {.force = true});
+    setrlimit(RLIMIT_FSIZE, &old);
+    ASSERT_FALSE(status.ok()) << bytes;
+    EXPECT_EQ(status.error().code, Code::kFailed) << status.error().Format();
+    EXPECT_EQ(Tree(folder / "p"), before);
+    EXPECT_EQ(folder.Names(), (std::vector<std::string>{"data.bin", "p"}));
+  }
+  std::signal(SIGXFSZ, handler);
 }
 
 TEST_F(PackageTest, WhatIsNoPackage) {

@@ -1,0 +1,112 @@
+#include "runtime/base/files.h"
+
+#include <gtest/gtest.h>
+
+#include <sys/resource.h>
+#include <sys/stat.h>
+
+#include <csignal>
+#include <filesystem>
+
+#include "tests/package/temp_folder.h"
+
+namespace autospc {
+namespace {
+
+namespace fs = std::filesystem;
+
+TEST(Files, ReadsWholeFilesUpToALimit) {
+  TempFolder folder;
+  Spill(folder / "f", "12345");
+  EXPECT_EQ(*ReadFile(folder / "f", 5), "12345");
+  auto longer = ReadFile(folder / "f", 4);
+  ASSERT_FALSE(longer.ok());
+  EXPECT_EQ(longer.error().code, Code::kBadInput);
+  EXPECT_NE(longer.error().what.find("5 bytes, at most 4"), std::string::npos);
+  EXPECT_EQ(longer.error().where, folder / "f");
+  EXPECT_EQ(ReadFile(folder / "absent", 9).error().code, Code::kBadInput);
+  EXPECT_NE(ReadFile(folder / ".", 9).error().what.find("folder"), std::string::npos);
+  // A pipe without writer must not be waited for.
+  ASSERT_EQ(mkfifo((folder / "pipe").c_str(), 0600), 0);
+  EXPECT_NE(ReadFile(folder / "pipe", 9).error().what.find("not a regular file"), std::string::npos);
+}
+
+TEST(Files, Maps) {
+  TempFolder folder;
+  Spill(folder / "f", "mapped");
+  Spill(folder / "empty", "");
+  auto file = MappedFile::Open(folder / "f");
+  ASSERT_TRUE(file.ok());
+  const std::byte* data = file->data();
+  const MappedFile moved = std::move(file).value();
+  EXPECT_EQ(moved.data(), data);
+  EXPECT_EQ(moved.text(), "mapped");
+  EXPECT_EQ(MappedFile::Open(folder / "empty")->size(), 0);
+  EXPECT_FALSE(MappedFile::Open(folder / "absent").ok());
+}
+
+TEST(Files, WritesUnderATemporaryName) {
+  TempFolder folder;
+  Spill(folder / "f", "old");
+  {
+    auto writer = FileWriter::Create(folder / "f");
+    ASSERT_TRUE(writer.ok());
+    ASSERT_TRUE(writer->Write("new", 3).ok());
+    EXPECT_EQ(Slurp(folder / "f"), "old");
+    EXPECT_EQ(folder.Names().size(), 2u);
+  }
+  EXPECT_EQ(Slurp(folder / "f"), "old") << "not committed";
+  EXPECT_EQ(folder.Names(), std::vector<std::string>{"f"});
+  ASSERT_TRUE(WriteFileAtomically(folder / "f", "new").ok());
+  EXPECT_EQ(Slurp(folder / "f"), "new");
+  EXPECT_EQ(folder.Names(), std::vector<std::string>{"f"});
+  ASSERT_TRUE(WriteNewFile(folder / "g", "x").ok());
+  EXPECT_EQ(WriteNewFile(folder / "g", "y").error().code, Code::kFailed);
+  EXPECT_EQ(WriteFileAtomically(folder / "absent/f", "x").error().code, Code::kUsage);
+  EXPECT_EQ(WriteFileAtomically("", "x").error().code, Code::kUsage);
+}
+
+// A limit on the file size stands for a full disk: write() fails in the same way, half done.
+TEST(Files, AFailingWriteIsSaidAndLeavesNothing) {
+  TempFolder folder;
+  const auto handler = std::signal(SIGXFSZ, SIG_IGN);
+  rlimit old{};
+  getrlimit(RLIMIT_FSIZE, &old);
+  const rlimit small = {1000, old.rlim_max};
+  setrlimit(RLIMIT_FSIZE, &small);
+  const Status status = WriteFileAtomically(folder / "f", std::string(4000, 'x'));
+  setrlimit(RLIMIT_FSIZE, &old);
+  std::signal(SIGXFSZ, handler);
+  ASSERT_FALSE(status.ok());
+  EXPECT_EQ(status.error().code, Code::kFailed);
+  EXPECT_EQ(status.error().where, folder / "f");
+  EXPECT_TRUE(folder.Names().empty());
+}
+
+TEST(Files, AFolderBecomesItsTarget) {
+  TempFolder folder;
+  {
+    auto temporary = TempDirBeside::Create(folder / "out/");
+    ASSERT_TRUE(temporary.ok());
+    Spill(temporary->path() + "/a", "1");
+  }
+  EXPECT_TRUE(folder.Names().empty()) << "not committed";
+  for (const char* content : {"1", "2"}) {
+    auto temporary = TempDirBeside::Create(folder / "out");
+    ASSERT_TRUE(temporary.ok());
+    Spill(temporary->path() + "/a", content);
+    const bool exists = fs::exists(folder / "out");
+    if (exists) {
+      const Status refused = temporary->Commit(/*replace=*/false);
+      EXPECT_EQ(refused.error().code, Code::kUsage);
+      EXPECT_EQ(Slurp(folder / "out/a"), "1");
+    }
+    ASSERT_TRUE(temporary->Commit(/*replace=*/true).ok());
+    EXPECT_EQ(Slurp(folder / "out/a"), content);
+  }
+  EXPECT_EQ(folder.Names(), std::vector<std::string>{"out"});
+  EXPECT_EQ(TempDirBeside::Create(folder / "absent/out").error().code, Code::kUsage);
+}
+
+}  // namespace
+}  // namespace autospc
