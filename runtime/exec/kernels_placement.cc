@@ -148,6 +148,34 @@ Status Dropout(const Call& c) {
   return Ok();
 }
 
+// x, dim, index.
+Status Take(const Call& c) {
+  const int64_t dim = c.Int(1);
+  const std::vector<int64_t>& index = c.Ints(2);
+  for (size_t i = 0; i < index.size(); ++i) {
+    c.outputs[0].select(dim, static_cast<int64_t>(i)).copy_(c.Tensor(0).select(dim, index[i]));
+  }
+  return Ok();
+}
+
+// g, dim, index, size: row index[i] of the result is the sum of g's rows i, in order.
+Status TakeBackward(const Call& c) {
+  const int64_t dim = c.Int(1), size = c.Int(3);
+  const std::vector<int64_t>& index = c.Ints(2);
+  for (int64_t row = 0; row < size; ++row) {
+    const at::Tensor out = c.outputs[0].select(dim, row);
+    bool first = true;
+    for (size_t i = 0; i < index.size(); ++i) {
+      if (index[i] != row) continue;
+      const at::Tensor g = c.Tensor(0).select(dim, static_cast<int64_t>(i));
+      first ? out.copy_(g) : out.add_(g);
+      first = false;
+    }
+    if (first) out.zero_();
+  }
+  return Ok();
+}
+
 }  // namespace
 
 void AddPlacementKernels(KernelTable* table) {
@@ -157,6 +185,8 @@ void AddPlacementKernels(KernelTable* table) {
   table->Add("autosp.rank_rows", &RankRows);
   table->Add("autosp.ties", &Ties);
   table->Add("autosp.dropout", &Dropout);
+  table->Add("autosp.take", &Take);
+  table->Add("autosp.take_backward", &TakeBackward);
 }
 
 }  // namespace autospc::exec

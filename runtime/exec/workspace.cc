@@ -53,6 +53,11 @@ thread_local Workspace workspace;
 // A block of a workspace that is gone needs no freeing: the arena owns the memory.
 void GiveBack(void* data) { workspace.Give(data); }
 
+// Kernels that allocate without a DataPtr (raw_allocate) free within the call, on the same thread.
+void GiveBackOrFree(void* data) {
+  if (!workspace.Give(data)) c10::GetDefaultCPUAllocator()->raw_deallocate(data);
+}
+
 class WorkspaceAllocator final : public c10::Allocator {
  public:
   c10::DataPtr allocate(size_t n) override {
@@ -67,6 +72,7 @@ class WorkspaceAllocator final : public c10::Allocator {
     }
     return c10::GetDefaultCPUAllocator()->allocate(n);
   }
+  c10::DeleterFnPtr raw_deleter() const override { return &GiveBackOrFree; }
   void copy_data(void* dest, const void* src, std::size_t count) const override { default_copy_data(dest, src, count); }
 };
 
