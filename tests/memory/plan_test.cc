@@ -2,6 +2,7 @@
 #include "passes/memory/plan.h"
 
 #include <algorithm>
+#include <chrono>
 #include <random>
 
 #include <gtest/gtest.h>
@@ -101,6 +102,34 @@ TEST(Plan, NeverInPlaceOverAnInputOrAnotherLayout) {
   EXPECT_FALSE(same("r", "x"));
   EXPECT_FALSE(same("s", "a")) << "a + a.t() over a reads what it has overwritten";
   EXPECT_FALSE(same("v", "s")) << "the strides differ";
+}
+
+TEST(Plan, InPlaceOverTheFirstOperandAlone) {
+  const Graph g = Parse(R"(graph @g {
+    input %x : bool[8, 8]{8, 1} user "x"
+    %a = aten.mm.default(%x, %x) : bool[8, 8]{8, 1}
+    %m = aten.mm.default(%x, %x) : bool[8, 8]{8, 1}
+    %b = aten.masked_fill.Scalar(%x, %m, 0) : bool[8, 8]{8, 1}
+    %c = aten.masked_fill.Scalar(%a, %b, 0) : bool[8, 8]{8, 1}
+    %d = aten.masked_fill.Scalar(%c, %c, 0) : bool[8, 8]{8, 1}
+    output user %d "d"
+  })");
+  const auto traits = [](const Graph&, const ir::Node& node) {
+    OpTraits t;
+    t.in_place_ok = t.first_operand_only = node.op == "aten.masked_fill.Scalar";
+    return t;
+  };
+  const Result<MemoryPlan> plan = PlanMemory(g, traits);
+  ASSERT_TRUE(plan.ok()) << plan.error().Format();
+  auto same = [&](const char* p, const char* q) {
+    return plan->locations[g.FindValue(p)].storage == plan->locations[g.FindValue(q)].storage;
+  };
+  EXPECT_FALSE(same("b", "m")) << "the mask";
+  EXPECT_TRUE(same("c", "a"));
+  EXPECT_FALSE(same("d", "c")) << "read twice";
+  MemoryPlan wrong = *plan;
+  wrong.storages[wrong.locations[g.FindValue("b")].storage].offset = StorageOf(g, wrong, "m").offset;
+  EXPECT_TRUE(Mentions(CheckPlan(g, wrong, traits), "writes over its operand m"));
 }
 
 TEST(Plan, TiesShareAStorageAndStateIsPersistent) {
@@ -311,6 +340,20 @@ Graph RandomGraph(std::mt19937& rng, int nodes) {
     if (rng() % 8 == 0) g.outputs.push_back({v, ir::OutputKind::kUser, "o" + std::to_string(i)});
   }
   return g;
+}
+
+// Graphs of the size of an 8B model's step (7,000 nodes) and a 70B model's (18,000): plan and check together.
+TEST(Plan, LargeGraphsAreQuick) {
+  for (const auto& [nodes, limit_ms] : {std::pair{7000, 300}, std::pair{18000, 1000}}) {
+    std::mt19937 rng(2);
+    const Graph g = RandomGraph(rng, nodes);
+    const auto start = std::chrono::steady_clock::now();
+    const MemoryPlan plan = Plan(g);
+    const auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - start).count();
+    std::printf("%d nodes, %zu storages: %lld ms\n", nodes, plan.storages.size(), static_cast<long long>(ms));
+    EXPECT_LT(ms, limit_ms * 3) << "three times the budget, for a busy machine";
+    EXPECT_LE(plan.arena_bytes, plan.live_bytes * 1.05);
+  }
 }
 
 // Which node wrote the bytes of each value that each instruction reads, told apart by executing over `plan`.
