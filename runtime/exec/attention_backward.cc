@@ -155,6 +155,9 @@ class BackwardTiles {
     loops.probability(p_.data, p_.ld, rows, padded, lse_);  // what the padding becomes is never read
     Gemm<T>(false, true, rows, n, value_dim_, 1, grad_, KeyRows(v_, keys), 0, ds_);
     if (args_.dropout_p > 0) mask.Drop(ds_, row, rows, keys);
+    // What grad . out comes to, but with the rounding of these very products: a row of score gradients adds up to
+    // zero, and what does not cancel shows in gradients that are sums of rows (a key bias has none at all).
+    if (keys_ <= kAttentionKeyTile) loops.weighted_mean(p_.data, ds_.data, ds_.ld, rows, n, delta_);
     loops.score_gradient(p_.data, ds_.data, ds_.ld, rows, padded, delta_, static_cast<T>(args_.scale));
   }
 

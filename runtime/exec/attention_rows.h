@@ -28,6 +28,8 @@ struct AttentionRows {
   void (*mask)(T* row, int64_t columns, const uint8_t* allowed);
   // result[r] = sum over j of a[r, j] * b[r, j]; any number of columns.
   void (*dot)(const T* a, int64_t lda, const T* b, int64_t ldb, int64_t rows, int64_t columns, T* result);
+  // result[r] = sum_j p[r, j] g[r, j] / sum_j p[r, j], 0 where p is 0.
+  void (*weighted_mean)(const T* p, const T* g, int64_t ld, int64_t rows, int64_t columns, T* result);
 };
 
 // For this machine.
