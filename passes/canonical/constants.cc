@@ -153,6 +153,7 @@ std::optional<Predicate> FitDirectly(int64_t rows, int64_t columns, const std::f
 
 std::optional<Predicate> FitPredicate(int64_t q_size, int64_t k_size, const std::function<bool(int64_t, int64_t)>& at) {
   auto direct = FitDirectly(q_size, k_size, at);
+  if (direct && direct->operands.empty()) return direct;
   auto complement = FitDirectly(q_size, k_size, [&](int64_t q, int64_t k) { return !at(q, k); });
   if (!complement) return direct;
   complement = Predicate::Not(*complement);

@@ -1,7 +1,7 @@
 #include "passes/canonical/interpret.h"
 
 #include <algorithm>
-#include <set>
+#include <cmath>
 
 namespace autospc::canonical {
 namespace {
@@ -97,12 +97,23 @@ bool Interpreter::Fits(const Element& e, DType dtype) {
     case DType::kInt16:
       lo = -32768, hi = 32767;
       break;
+    // Positions that a narrow floating type does not hold exactly; constants were rounded when they were read.
+    case DType::kBFloat16:
+      lo = -256, hi = 256;
+      break;
+    case DType::kFloat16:
+      lo = -2048, hi = 2048;
+      break;
+    case DType::kFloat32:
+      lo = -(1 << 24), hi = 1 << 24;
+      break;
     case DType::kInt32:
       lo = INT32_MIN, hi = INT32_MAX;
       break;
     default:
       return true;
   }
+  if (IsFloating(dtype) && (e.kind != Element::Kind::kLinear || e.linear.is_const())) return true;
   const auto fits = [&](double x) { return static_cast<double>(lo) <= x && x <= static_cast<double>(hi); };
   if (e.kind == Element::Kind::kCases) {
     return std::all_of(e.cases.begin(), e.cases.end(), [&](const Case& c) { return fits(c.value); });
@@ -275,16 +286,9 @@ Element Interpreter::FromConstant(ValueId v, const Index& index) {
   if (atoms().at(first).kind != Atom::Kind::kIndex || atoms().at(second).kind != Atom::Kind::kIndex)
     return Element::Unknown();
   const int64_t rows = by_q == 0 ? 1 : atoms().at(first).size, columns = by_k == 0 ? 1 : atoms().at(second).size;
-  std::vector<double> data;
-  data.reserve(static_cast<size_t>(rows * columns));
-  for (int64_t q = 0; q < rows; ++q) {
-    for (int64_t k = 0; k < columns; ++k) {
-      const auto x = constants_.Read(v, offset.constant + by_q * q + by_k * k);
-      if (!x) return Element::Unknown();
-      data.push_back(*x);
-    }
-  }
-  const auto at = [&](int64_t q, int64_t k) { return data[static_cast<size_t>(q * columns + k)]; };
+  const auto read = [&](int64_t q, int64_t k) { return constants_.Read(v, offset.constant + by_q * q + by_k * k); };
+  if (!read(0, 0)) return Element::Unknown();  // the file holds no data of it
+  const auto at = [&](int64_t q, int64_t k) { return *read(q, k); };
 
   // Affine integers: start + a q + b k.
   if (IsInteger(value.dtype) && value.dtype != DType::kBool) {
@@ -300,15 +304,20 @@ Element Interpreter::FromConstant(ValueId v, const Index& index) {
     }
   }
   if (!is_mask) return Element::Unknown();
-  // At most two values: where it is the first one seen.
-  std::set<double> values;
-  for (const double x : data) {
-    values.insert(x);
-    if (values.size() > 2) return Element::Unknown();
+  // At most two values: where is the higher one?
+  double low = at(0, 0), high = low;
+  for (int64_t q = 0; q < rows; ++q) {
+    for (int64_t k = 0; k < columns; ++k) {
+      const double x = at(q, k);
+      if (x == low || x == high) continue;
+      if (low != high || std::isnan(x)) return Element::Unknown();
+      (x < low ? low : high) = x;
+    }
   }
-  const double low = *values.begin(), high = *values.rbegin();
   if (low == high) return Element::OfNumber(low);
-  const auto fitted = FitPredicate(rows, columns, [&](int64_t q, int64_t k) { return at(q, k) == high; });
+  std::vector<uint8_t> is_high(static_cast<size_t>(rows * columns));
+  for (int64_t i = 0; i < rows * columns; ++i) is_high[i] = at(i / columns, i % columns) == high;
+  const auto fitted = FitPredicate(rows, columns, [&](int64_t q, int64_t k) { return is_high[q * columns + k] != 0; });
   if (!fitted) return Element::Unknown();
   // Fitted over what varies: with one row only, an index difference is one of the other index alone.
   Predicate p = *fitted;

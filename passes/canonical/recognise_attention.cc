@@ -40,12 +40,20 @@ class Recogniser {
         changed |= FromChain(id);
       }
     }
-    if (changed) graph_.EliminateDeadCode();
+    if (changed) ForgetStrides();
+    changed |= graph_.EliminateDeadCode() > 0;
     NoteScores();
     return changed;
   }
 
  private:
+  // An attention's result is laid out otherwise than what it replaces, and what is computed from it may be, too.
+  void ForgetStrides() {
+    for (const NodeId id : graph_.nodes()) {
+      for (const ValueId v : graph_.node(id).results) graph_.value(v).strides.clear();
+    }
+  }
+
   Interpreter& InterpreterFor(const ScoreShape& shape) {
     return interpreters_.try_emplace(shape, graph_, constants_, shape).first->second;
   }
