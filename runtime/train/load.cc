@@ -1,0 +1,168 @@
+#include "runtime/train/load.h"
+
+#include <cstring>
+#include <vector>
+
+#include <ATen/ops/from_blob.h>
+
+#include "runtime/package/checkpoint.h"
+#include "runtime/package/dtype.h"
+#include "runtime/package/seeded_init.h"
+
+namespace autospc::train {
+namespace {
+
+using program::StorageKind;
+
+bool IsWeight(StorageKind kind) { return kind == StorageKind::Parameter || kind == StorageKind::Buffer; }
+
+// The graph's input of a storage is the first tensor made for it.
+int FirstTensor(const program::ProgramT& program, int storage) {
+  for (size_t t = 0; t < program.tensors.size(); ++t) {
+    if (program.tensors[t]->storage == storage) return static_cast<int>(t);
+  }
+  return -1;
+}
+
+// A storage and where its bytes come from.
+struct Item {
+  enum class From { kPackage, kCheckpoint, kSeed } from = From::kPackage;
+  int storage = -1;
+  int tensor = -1;
+  StoredTensor stored;
+  WeightSource source;
+};
+
+struct Plan {  // one item a persistent storage with data
+  std::vector<Item> items;
+};
+
+Result<Plan> MakePlan(const Package& package, const WeightOptions& options) {
+  const program::ProgramT& program = package.program();
+  Plan plan;
+  std::vector<WantedTensor> wanted;
+  std::vector<size_t> wanted_items;
+  std::vector<std::string> missing;
+  for (size_t i = 0; i < program.storages.size(); ++i) {
+    const program::StorageT& s = *program.storages[i];
+    const bool weight = IsWeight(s.kind);
+    if (s.arena_offset >= 0 || (!weight && s.kind != StorageKind::Constant)) continue;
+    Item item;
+    item.storage = static_cast<int>(i);
+    item.tensor = FirstTensor(program, item.storage);
+    if (item.tensor < 0 || s.bytes == 0) continue;  // nothing reads it
+    item.stored = package.Find(s.name);
+    const program::TensorT& t = *program.tensors[item.tensor];
+    const bool replaced = s.kind == StorageKind::Parameter || item.stored.data == nullptr;
+    if (weight && replaced && !options.weights.empty()) {
+      item.from = Item::From::kCheckpoint;
+      wanted.push_back({s.name, t.dtype, t.sizes});
+      wanted_items.push_back(plan.items.size());
+    } else if (weight && replaced && options.seed) {
+      item.from = Item::From::kSeed;
+    } else if (item.stored.data == nullptr) {
+      missing.push_back(s.name);
+    }
+    plan.items.push_back(std::move(item));
+  }
+  if (!missing.empty()) {
+    return Error{Code::kBadInput,
+                 fmt::format("the package holds no data for {} parameters and buffers, \"{}\" among them", missing.size(), missing[0]),
+                 package.path(), "give --weights DIR|FILE with a checkpoint, or --init SEED"};
+  }
+  if (!wanted.empty()) {
+    ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(options.weights));
+    ResolveOptions resolve;
+    for (size_t i = 0; i + 1 < program.aliases.size(); i += 2) resolve.ties.emplace_back(program.aliases[i], program.aliases[i + 1]);
+    resolve.prefix = options.prefix;
+    ASSIGN_OR_RETURN(std::vector<WeightSource> sources, checkpoint.Resolve(wanted, resolve));
+    for (size_t i = 0; i < sources.size(); ++i) plan.items[wanted_items[i]].source = std::move(sources[i]);
+  }
+  return plan;
+}
+
+}  // namespace
+
+std::map<int, bool> WrittenStorages(const program::ProgramT& program) {
+  std::map<int, bool> written;
+  auto mark = [&](int64_t tensor) {
+    if (tensor >= 0) written[program.tensors[tensor]->storage] = true;
+  };
+  for (const auto& ins : program.instructions) {
+    for (int out : ins->outputs) mark(out);
+    // "aten.add_.Tensor", "autosp.adamw_": writes to its operands.
+    const size_t dot = ins->op.find('.');
+    const std::string base = ins->op.substr(dot + 1, ins->op.find('.', dot + 1) - dot - 1);
+    if (!base.ends_with('_')) continue;
+    for (const auto& arg : ins->args) {
+      if (arg->kind == program::ArgKind::Tensor) mark(arg->tensor);
+      if (arg->kind == program::ArgKind::TensorList) {
+        for (int64_t t : arg->ints) mark(t);
+      }
+    }
+  }
+  for (const auto& out : program.outputs) {
+    if (out->kind != program::OutputKind::BufferUpdate && out->kind != program::OutputKind::ParameterUpdate &&
+        out->kind != program::OutputKind::StateUpdate) continue;
+    for (size_t i = 0; i < program.storages.size(); ++i) {
+      if (program.storages[i]->arena_offset < 0 && program.storages[i]->name == out->name) written[static_cast<int>(i)] = true;
+    }
+  }
+  return written;
+}
+
+std::map<int, void*> MappedStorages(const Package& package, const WeightOptions& options) {
+  std::map<int, void*> mapped;
+  const program::ProgramT& program = package.program();
+  const std::map<int, bool> written = WrittenStorages(program);
+  for (size_t i = 0; i < program.storages.size(); ++i) {
+    const program::StorageT& s = *program.storages[i];
+    const int index = static_cast<int>(i);
+    if (s.arena_offset >= 0 || written.count(index) != 0) continue;
+    if (s.kind == StorageKind::Parameter && (!options.weights.empty() || options.seed)) continue;
+    if (!IsWeight(s.kind) && s.kind != StorageKind::Constant) continue;
+    const StoredTensor stored = package.Find(s.name);
+    const int t = FirstTensor(program, index);
+    if (stored.data == nullptr || stored.bytes != s.bytes || t < 0) continue;
+    const program::TensorT& tensor = *program.tensors[t];
+    const bool aligned = reinterpret_cast<uintptr_t>(stored.data) % static_cast<uintptr_t>(ByteSize(tensor.dtype)) == 0;
+    if (!aligned || tensor.byte_offset != 0 || tensor.dtype != stored.dtype || tensor.strides != ContiguousStrides(tensor.sizes)) continue;
+    mapped[index] = const_cast<std::byte*>(stored.data);
+  }
+  return mapped;
+}
+
+Status CheckWeights(const Package& package, const WeightOptions& options) {
+  const Result<Plan> plan = MakePlan(package, options);
+  return plan.ok() ? Ok() : Status(plan.error());
+}
+
+Status LoadWeights(const Package& package, const WeightOptions& options, exec::Executor* executor) {
+  const std::map<int, void*> mapped = MappedStorages(package, options);
+  ASSIGN_OR_RETURN(const Plan plan, MakePlan(package, options));
+  const program::ProgramT& program = package.program();
+  for (const Item& item : plan.items) {
+    if (mapped.count(item.storage) != 0) continue;
+    const program::StorageT& s = *program.storages[item.storage];
+    const program::TensorT& t = *program.tensors[item.tensor];
+    const at::Tensor& target = executor->tensor(item.tensor);
+    // Row-major bytes go straight to their place, others by way of a copy.
+    std::vector<char> rows;
+    void* to = target.data_ptr();
+    if (!target.is_contiguous()) {
+      rows.resize(static_cast<size_t>(target.numel() * static_cast<int64_t>(target.element_size())));
+      to = rows.data();
+    }
+    switch (item.from) {
+      case Item::From::kCheckpoint: RETURN_IF_ERROR(ReadWeight(item.source, t.dtype, to)); break;
+      case Item::From::kSeed: RETURN_IF_ERROR(FillSeeded(*options.seed, s.kind, s.name, t.dtype, t.sizes, to)); break;
+      case Item::From::kPackage:
+        RETURN_IF_ERROR(ConvertTo(t.dtype, to, item.stored.dtype, item.stored.data, target.numel()));
+        break;
+    }
+    if (!rows.empty()) target.copy_(at::from_blob(to, t.sizes, target.options()));
+  }
+  return Ok();
+}
+
+}  // namespace autospc::train
