@@ -234,9 +234,6 @@ class Tracer {
     RETURN_IF_ERROR(Outputs());
     if (differentiate) RETURN_IF_ERROR(Backward());
     joint_.EliminateDeadCode();
-    for (ValueId v = 0; v < joint_.num_values(); ++v) {
-      if (joint_.has_value(v)) joint_.value(v).placement = {};
-    }
     return std::move(joint_);
   }
 
