@@ -37,6 +37,11 @@ class Bucketing {
       const Node& node = graph_.node(order_.at(i));
       if (!IsGradientReduction(node)) continue;
       const Value& gradient = graph_.value(node.results[0]);
+      if (gradient.bytes() >= limit_) {  // a bucket of its own; the small ones beside it go on gathering
+        std::vector<NodeId> alone = {node.id};
+        Close(alone, order_.Behind(i));
+        continue;
+      }
       std::vector<NodeId>& bucket = open[gradient.dtype];
       int64_t& filled = bytes[gradient.dtype];
       if (!bucket.empty() && filled + gradient.bytes() > limit_) {
@@ -45,10 +50,6 @@ class Bucketing {
       }
       bucket.push_back(node.id);
       filled += gradient.bytes();
-      if (filled >= limit_) {
-        Close(bucket, order_.Behind(i));
-        filled = 0;
-      }
     }
     const NodeId end = EndOfBackward();
     for (auto& [dtype, bucket] : open) {

@@ -136,6 +136,32 @@ TEST(Bucket, TwoInABucketOfTwo) {
   EXPECT_EQ(Find(g, "autosp.all_reduce_").size(), 2u);
 }
 
+TEST(Bucket, ALargeGradientDoesNotCloseTheSmallOnesBucket) {
+  Graph g = Parse(R"(graph @g {
+    input %a : f32[4]{1} R parameter "a" grad
+    input %b : f32[64]{1} R parameter "b" grad
+    input %c : f32[4]{1} R parameter "c" grad
+    %l = aten.sum.default(%a, none) : f32[]{} R
+    %pa = aten.zeros_like.default(%a, none, none, none, none, none) : f32[4]{1} P !phase backward
+    %ga = autosp.all_reduce(%pa, "sum") : f32[4]{1} R !phase backward
+    %pb = aten.zeros_like.default(%b, none, none, none, none, none) : f32[64]{1} P !phase backward
+    %gb = autosp.all_reduce(%pb, "sum") : f32[64]{1} R !phase backward
+    %pc = aten.zeros_like.default(%c, none, none, none, none, none) : f32[4]{1} P !phase backward
+    %gc = autosp.all_reduce(%pc, "sum") : f32[4]{1} R !phase backward
+    output loss %l "loss"
+    output gradient %ga "a"
+    output gradient %gb "b"
+    output gradient %gc "c"
+  })");
+  PassContext context;
+  context.bucket_bytes = 128;
+  ASSERT_TRUE(RunPass(step::BucketGradients, g, context));
+  ASSERT_EQ(Find(g, "autosp.pack").size(), 1u);
+  EXPECT_EQ(Find(g, "autosp.pack")[0]->args[0].values, (std::vector<ValueId>{g.FindValue("pa"), g.FindValue("pc")}));
+  ASSERT_EQ(Find(g, "autosp.all_reduce_").size(), 2u);
+  EXPECT_EQ(Find(g, "autosp.all_reduce_")[0]->args[0].value, g.FindValue("pb"));
+}
+
 TEST(Bucket, NeverDelaysWhatIsUsedNorMixesTypes) {
   Graph g = Parse(R"(graph @g {
     input %a : f32[4]{1} R parameter "a" grad
