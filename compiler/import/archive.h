@@ -5,11 +5,10 @@
 #pragma once
 
 #include <map>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <vector>
-
-#include <nlohmann/json_fwd.hpp>
 
 #include "compiler/import/zip.h"
 #include "passes/ir/types.h"
@@ -23,8 +22,8 @@ program::DType ToProgram(ir::DType dtype);
 
 // A tensor that the archive holds, or only describes.
 struct Payload {
-  WeightSource source;   // offset and bytes are 0 where there is no data
-  std::string member;    // "data/weights/weight_3"
+  WeightSource source;  // offset and bytes are 0 where there is no data
+  std::string member;   // "data/weights/weight_3"
   int64_t storage_offset = 0;
   bool has_data = false;
   bool requires_grad = false;

@@ -19,11 +19,16 @@ Result<Arg> ReadLayout(int64_t code) {
 
 Result<Arg> ReadMemoryFormat(int64_t code) {
   switch (code) {
-    case 1: return Arg::MemoryFormat("contiguous");
-    case 2: return Arg::MemoryFormat("channels_last");
-    case 3: return Arg::MemoryFormat("channels_last_3d");
-    case 4: return Arg::MemoryFormat("preserve");
-    default: return Error{Code::kBadInput, fmt::format("{} is no memory format", code), "", ""};
+    case 1:
+      return Arg::MemoryFormat("contiguous");
+    case 2:
+      return Arg::MemoryFormat("channels_last");
+    case 3:
+      return Arg::MemoryFormat("channels_last_3d");
+    case 4:
+      return Arg::MemoryFormat("preserve");
+    default:
+      return Error{Code::kBadInput, fmt::format("{} is no memory format", code), "", ""};
   }
 }
 
@@ -37,7 +42,8 @@ Result<ir::Expr> ReadIntItem(const json& v, const Scope& scope) {
 Arg FitNumber(Arg a, const Parameter& p) {
   const size_t copies = std::max(p.list_size, 1);
   if (p.type == Type::kIntList && a.kind == Arg::Kind::kInt) return Arg::Ints(std::vector<ir::Expr>(copies, a.i));
-  if (p.type == Type::kFloat && a.kind == Arg::Kind::kInt && a.i.is_const()) return Arg::Float(static_cast<double>(a.i.value()));
+  if (p.type == Type::kFloat && (a.kind == Arg::Kind::kBool || (a.kind == Arg::Kind::kInt && a.i.is_const())))
+    return Arg::Float(a.number());
   if (p.type == Type::kFloatList && a.is_number() && (a.kind != Arg::Kind::kInt || a.i.is_const())) {
     return Arg::Floats(std::vector<double>(copies, a.number()));
   }
@@ -45,6 +51,45 @@ Arg FitNumber(Arg a, const Parameter& p) {
   if (p.type == Type::kInt && a.kind == Arg::Kind::kBool) return Arg::Int(a.b ? 1 : 0);
   if (p.type == Type::kBool && a.kind == Arg::Kind::kInt && a.i.is_const()) return Arg::Bool(a.i.value() != 0);
   return a;
+}
+
+// Whether an argument can stand where the schema has `p`. A number may stand for a tensor.
+bool Accepts(const Parameter& p, const Arg& a) {
+  using Kind = Arg::Kind;
+  if (a.is_none()) return p.optional;
+  switch (p.type) {
+    case Type::kTensor:
+      return a.is_value() || a.is_number();
+    case Type::kTensorList:
+      return a.kind == Kind::kValueList;
+    case Type::kScalar:
+      return a.is_number();
+    case Type::kInt:
+      return a.kind == Kind::kInt;
+    case Type::kIntList:
+      return a.kind == Kind::kIntList;
+    case Type::kFloat:
+      return a.kind == Kind::kFloat;
+    case Type::kFloatList:
+      return a.kind == Kind::kFloatList;
+    case Type::kBool:
+      return a.kind == Kind::kBool;
+    case Type::kBoolList:
+      return a.kind == Kind::kBoolList;
+    case Type::kString:
+      return a.kind == Kind::kString;
+    case Type::kDType:
+      return a.kind == Kind::kDType;
+    case Type::kLayout:
+      return a.kind == Kind::kLayout;
+    case Type::kDevice:
+      return a.kind == Kind::kDevice;
+    case Type::kMemoryFormat:
+      return a.kind == Kind::kMemoryFormat;
+    case Type::kOther:
+      return false;
+  }
+  return false;
 }
 
 // A list of numbers; an empty one has the element type of the schema.
@@ -67,7 +112,8 @@ Result<Arg> ReadPending(const json& v, const Parameter& p, const Scope& scope, s
   if (const auto it = v.find("as_bool"); it != v.end()) return Arg::Bool(it->get<bool>());
   ASSIGN_OR_RETURN(Sym sym, scope.Number(v.at("as_name").get<std::string>()));
   if (const auto unbacked = FindUnbacked(sym)) {
-    return Error{Code::kUnsupported, fmt::format("argument '{}' depends on data (symbol {})", p.name, *unbacked), "", "keep the number a tensor: avoid .item()"};
+    return Error{Code::kUnsupported, fmt::format("argument '{}' depends on data (symbol {})", p.name, *unbacked), "",
+                 "keep the number a tensor: avoid .item()"};
   }
   if (sym.kind == Sym::Kind::kFloat) return Arg::Float(sym.f);
   if (sym.kind == Sym::Kind::kBool) return Arg::Bool(sym.i != 0);
@@ -92,7 +138,9 @@ Result<Arg> ReadTensorList(const json& list, const Scope& scope) {
 
 Result<Arg> ReadArgument(const json& arg, const Parameter& p, const Scope& scope, std::optional<Sym>* pending) {
   const auto& tagged = arg.get_ref<const json::object_t&>();
-  if (tagged.size() != 1) return Error{Code::kBadInput, fmt::format("argument '{}' has {} kinds instead of one", p.name, tagged.size()), "", ""};
+  if (tagged.size() != 1)
+    return Error{Code::kBadInput, fmt::format("argument '{}' has {} kinds instead of one", p.name, tagged.size()), "",
+                 ""};
   const auto& [kind, v] = *tagged.begin();
   if (kind == "as_none") return Arg::None();
   if (kind == "as_tensor") {
@@ -119,7 +167,8 @@ Result<Arg> ReadArgument(const json& arg, const Parameter& p, const Scope& scope
     for (const json& item : v) {
       ASSIGN_OR_RETURN(ir::Expr e, ReadIntItem(item, scope));
       if (p.type == Type::kFloatList && !e.is_const()) {
-        return Error{Code::kUnsupported, fmt::format("argument '{}' is a list of floats that depend on sizes", p.name), "", ""};
+        return Error{Code::kUnsupported, fmt::format("argument '{}' is a list of floats that depend on sizes", p.name),
+                     "", ""};
       }
       ints.push_back(std::move(e));
     }
@@ -146,7 +195,8 @@ Result<Arg> ReadArgument(const json& arg, const Parameter& p, const Scope& scope
   }
   if (kind == "as_memory_format") return ReadMemoryFormat(v.get<int64_t>());
   if (kind == "as_layout") return ReadLayout(v.get<int64_t>());
-  return Error{Code::kUnsupported, fmt::format("argument '{}' is of kind '{}'", p.name, kind), "", "rewrite the model without it"};
+  return Error{Code::kUnsupported, fmt::format("argument '{}' is of kind '{}'", p.name, kind), "",
+               "rewrite the model without it"};
 }
 
 }  // namespace
@@ -170,21 +220,30 @@ Result<ReadArgs> ReadArguments(const json& inputs, const OpSchema& schema, const
     // Arguments mostly come in order; else by name.
     size_t i = position;
     if (!name.empty() && (i >= schema.parameters.size() || schema.parameters[i].name != name)) {
-      for (i = 0; i < schema.parameters.size() && schema.parameters[i].name != name; ++i) {}
+      for (i = 0; i < schema.parameters.size() && schema.parameters[i].name != name; ++i) {
+      }
     }
     if (i >= schema.parameters.size()) {
-      return Error{Code::kBadInput, fmt::format("{} has no argument '{}'", schema.name, name), "", "export with the torch release that this build uses"};
+      return Error{Code::kBadInput, fmt::format("{} has no argument '{}'", schema.name, name), "",
+                   "export with the torch release that this build uses"};
     }
     if (given[i]) return Error{Code::kBadInput, fmt::format("argument '{}' is given twice", name), "", ""};
     std::optional<Sym> pending;
     ASSIGN_OR_RETURN(out.args[i], ReadArgument(input.at("arg"), schema.parameters[i], scope, &pending));
+    if (!Accepts(schema.parameters[i], out.args[i])) {
+      return Error{Code::kBadInput,
+                   fmt::format("argument '{}' of {} has the wrong type", schema.parameters[i].name, schema.name), "",
+                   "export with the torch release that this build uses"};
+    }
     if (pending) out.pending.emplace_back(static_cast<int>(i), std::move(*pending));
     given[i] = true;
     position = i + 1;
   }
   for (size_t i = 0; i < given.size(); ++i) {
     const Parameter& p = schema.parameters[i];
-    if (!given[i] && !p.default_value) return Error{Code::kBadInput, fmt::format("{} lacks its argument '{}'", schema.name, p.name), "", "export the model again"};
+    if (!given[i] && !p.default_value)
+      return Error{Code::kBadInput, fmt::format("{} lacks its argument '{}'", schema.name, p.name), "",
+                   "export the model again"};
     if (!given[i]) out.args[i] = *p.default_value;
     if (p.type == Type::kDevice && out.args[i].kind == Arg::Kind::kDevice) out.args[i].s = "cpu";
   }

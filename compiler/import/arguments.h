@@ -1,10 +1,9 @@
 // A node's arguments: from the file's tagged unions to ir::Arg, in the order of the op's schema.
 #pragma once
 
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
-
-#include <nlohmann/json_fwd.hpp>
 
 #include "compiler/import/op_schema.h"
 #include "compiler/import/scope.h"

@@ -30,10 +30,10 @@ struct Caster {
   std::function<ir::ValueId(ir::ValueId, ir::DType)> cast;
 };
 
-// Casts the arguments of `op` in place, in a region of `device` with the dtype `lower`. `result` is the recorded dtype of its first result: an op that is on no
-// list and made of ops that are (a composite) is given operands of that dtype, as its parts would be.
-// kUnsupported: an op that autocast refuses.
-Status ApplyAutocast(const OpSchema& op, std::string_view device, ir::DType lower, ir::DType result, const Caster& caster,
-                     std::vector<ir::Arg>* args);
+// Casts the arguments of `op` in place, in a region of `device` with the dtype `lower`. `result` is the recorded dtype
+// of its first result: an op that is on no list and made of ops that are (a composite) is given operands of that dtype,
+// as its parts would be. kUnsupported: an op that autocast refuses.
+Status ApplyAutocast(const OpSchema& op, std::string_view device, ir::DType lower, ir::DType result,
+                     const Caster& caster, std::vector<ir::Arg>* args);
 
 }  // namespace autospc::import

@@ -1,9 +1,9 @@
 // BindSizes: symbolic sizes get their values.
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <charconv>
 #include <set>
-
-#include <fmt/ranges.h>
 
 #include "compiler/import/guards.h"
 #include "compiler/import/import.h"
@@ -30,11 +30,16 @@ struct Flag {
 class Binder {
  public:
   Binder(Graph* graph, const Bindings& bindings)
-      : graph_(graph), bindings_(bindings), seq_flag_{"--seq-len", bindings.seq_len}, batch_flag_{"--batch", bindings.batch} {}
+      : graph_(graph),
+        bindings_(bindings),
+        seq_flag_{"--seq-len", bindings.seq_len},
+        batch_flag_{"--batch", bindings.batch} {}
 
   Result<Bound> Run(Values* values) {
     for (const Flag& flag : {seq_flag_, batch_flag_}) {
-      if (flag.value && *flag.value < 1) return Error{Code::kUsage, fmt::format("{} {} is no size", flag.name, *flag.value), "", "give a number of 1 or more"};
+      if (flag.value && *flag.value < 1)
+        return Error{Code::kUsage, fmt::format("{} {} is no size", flag.name, *flag.value), "",
+                     "give a number of 1 or more"};
     }
     RETURN_IF_ERROR(ReadShards());
     std::vector<GraphInput*> users;
@@ -52,7 +57,9 @@ class Binder {
     }
     Bound bound;
     ASSIGN_OR_RETURN(bound.seq_len, SizeOf(users, seq_flag_, [&](const GraphInput& in) { return SeqDim(in); }));
-    ASSIGN_OR_RETURN(bound.batch, SizeOf(users, batch_flag_, [&](const GraphInput& in) { return Rank(in) >= 2 && SeqDim(in) != 0 ? 0 : -1; }));
+    ASSIGN_OR_RETURN(bound.batch, SizeOf(users, batch_flag_, [&](const GraphInput& in) {
+                       return Rank(in) >= 2 && SeqDim(in) != 0 ? 0 : -1;
+                     }));
     RETURN_IF_ERROR(EvaluateAll());
     for (GraphInput* in : users) in->seq_dim = FindSeqDim(*in, bound.seq_len);
     graph_->symbols.clear();
@@ -75,8 +82,10 @@ class Binder {
       const size_t colon = text.rfind(':');
       int dim = -1;
       const char* end = text.data() + text.size();
-      if (colon == text.npos || colon == 0 || std::from_chars(text.data() + colon + 1, end, dim).ptr != end || colon + 1 == text.size()) {
-        return Error{Code::kUsage, fmt::format("--shard {} is not INPUT:DIM", text), "", "for example --shard input_ids:1"};
+      if (colon == text.npos || colon == 0 || std::from_chars(text.data() + colon + 1, end, dim).ptr != end ||
+          colon + 1 == text.size()) {
+        return Error{Code::kUsage, fmt::format("--shard {} is not INPUT:DIM", text), "",
+                     "for example --shard input_ids:1"};
       }
       const std::string name = text.substr(0, colon);
       std::vector<std::string> names;
@@ -86,10 +95,13 @@ class Binder {
         names.push_back(in.name);
         if (in.name == name) found = &in;
       }
-      if (!found) return Error{Code::kBadInput, fmt::format("--shard {}: the model has no input '{}'", text, name), "", fmt::format("its inputs are: {}", fmt::join(names, ", "))};
+      if (!found)
+        return Error{Code::kBadInput, fmt::format("--shard {}: the model has no input '{}'", text, name), "",
+                     fmt::format("its inputs are: {}", fmt::join(names, ", "))};
       if (dim < 0) dim += Rank(*found);
       if (dim < 0 || dim >= Rank(*found)) {
-        return Error{Code::kBadInput, fmt::format("--shard {}: input '{}' has {} dims", text, name, Rank(*found)), "", "dims count from 0"};
+        return Error{Code::kBadInput, fmt::format("--shard {}: input '{}' has {} dims", text, name, Rank(*found)), "",
+                     "dims count from 0"};
       }
       shards_[name] = dim;
     }
@@ -106,10 +118,13 @@ class Binder {
     std::erase_if(symbols, [&](const std::string& s) { return values_.contains(s); });
     if (symbols.empty()) return Ok();
     if (!flag.value) {
-      return Error{Code::kUsage, fmt::format("dim {} of input '{}' is dynamic and has no size", dim, in.name), "", fmt::format("give {} N ({})", flag.name, Ranges(symbols))};
+      return Error{Code::kUsage, fmt::format("dim {} of input '{}' is dynamic and has no size", dim, in.name), "",
+                   fmt::format("give {} N ({})", flag.name, Ranges(symbols))};
     }
     if (symbols.size() > 1) {
-      return Error{Code::kUnsupported, fmt::format("dim {} of input '{}' is {}, of several unknowns", dim, in.name, size.ToString()), "", "export with one dynamic dim there"};
+      return Error{Code::kUnsupported,
+                   fmt::format("dim {} of input '{}' is {}, of several unknowns", dim, in.name, size.ToString()), "",
+                   "export with one dynamic dim there"};
     }
     // The dim is its symbol, or a * symbol + b.
     const std::string& symbol = *symbols.begin();
@@ -124,7 +139,10 @@ class Binder {
     const int64_t value = a == 0 ? 0 : (*flag.value - b) / a;
     const auto back = at(value);
     if (a == 0 || !back.ok() || *back != *flag.value) {
-      return Error{Code::kBadInput, fmt::format("{} {} is impossible: dim {} of input '{}' is {}", flag.name, *flag.value, dim, in.name, size.ToString()), "", "choose a length of that form"};
+      return Error{Code::kBadInput,
+                   fmt::format("{} {} is impossible: dim {} of input '{}' is {}", flag.name, *flag.value, dim, in.name,
+                               size.ToString()),
+                   "", "choose a length of that form"};
     }
     values_[symbol] = value;
     flag_of_[symbol] = flag.name;
@@ -146,8 +164,10 @@ class Binder {
       Dim(in, d).CollectSymbols(&symbols);
       std::erase_if(symbols, [&](const std::string& s) { return values_.contains(s); });
       if (!symbols.empty()) {
-        return Error{Code::kUsage, fmt::format("dim {} of input '{}' is dynamic and is neither its batch nor its sequence", d, in.name), "",
-                     fmt::format("if it is the sequence, give --shard {}:{}; else export it with a fixed size", in.name, d)};
+        return Error{
+            Code::kUsage,
+            fmt::format("dim {} of input '{}' is dynamic and is neither its batch nor its sequence", d, in.name), "",
+            fmt::format("if it is the sequence, give --shard {}:{}; else export it with a fixed size", in.name, d)};
       }
     }
     return Ok();
@@ -158,8 +178,10 @@ class Binder {
     // 1 computes the same: what broadcasts then has one row to repeat.
     const bool one_row = value == 1 && range.min == 2 && flag_of_[symbol] == batch_flag_.name;
     if (one_row || (value >= range.min && (range.max < 0 || value <= range.max))) return Ok();
-    return Error{Code::kBadInput, fmt::format("{} {} is outside of what the export allows: {}", flag_of_[symbol], value, RangeText(range)), "",
-                 "choose a size in that range, or export with a wider one"};
+    return Error{
+        Code::kBadInput,
+        fmt::format("{} {} is outside of what the export allows: {}", flag_of_[symbol], value, RangeText(range)), "",
+        "choose a size in that range, or export with a wider one"};
   }
 
   // The size that a flag names: that of the first dynamic dim of its kind, else of the first static one. Token ids
@@ -189,14 +211,18 @@ class Binder {
     ASSIGN_OR_RETURN(const int64_t size, Dim(in, dim).Eval(values_));
     if (size == *flag.value) return Ok();
     if (Dim(in, dim).is_const()) {
-      return Error{Code::kBadInput, fmt::format("{} {} contradicts dim {} of input '{}', which the export fixes to {}", flag.name, *flag.value, dim, in.name, size), "",
-                   fmt::format("leave {} out, or export with a dynamic dim", flag.name)};
+      return Error{Code::kBadInput,
+                   fmt::format("{} {} contradicts dim {} of input '{}', which the export fixes to {}", flag.name,
+                               *flag.value, dim, in.name, size),
+                   "", fmt::format("leave {} out, or export with a dynamic dim", flag.name)};
     }
-    return Error{Code::kBadInput, fmt::format("{} {}: dim {} of input '{}' would be {}", flag.name, *flag.value, dim, in.name, size), "",
+    return Error{Code::kBadInput,
+                 fmt::format("{} {}: dim {} of input '{}' would be {}", flag.name, *flag.value, dim, in.name, size), "",
                  "the export ties two dims to one size: export with other example sizes"};
   }
 
-  // The dim that is the sequence once all sizes are known: by custom, or any other of that length where that has another.
+  // The dim that is the sequence once all sizes are known: by custom, or any other of that length where that has
+  // another.
   int FindSeqDim(const GraphInput& in, int64_t seq_len) const {
     if (shards_.contains(in.name)) return shards_.at(in.name);
     const int dim = SeqDim(in);
@@ -217,7 +243,9 @@ class Binder {
   Status EvaluateSizes(ir::Value& v) const {
     for (Expr& e : v.sizes) {
       RETURN_IF_ERROR(Evaluate(&e));
-      if (e.value() < 0) return Error{Code::kBadInput, fmt::format("a dim of '{}' would have the size {}", v.name, e.value()), "", "choose a longer sequence"};
+      if (e.value() < 0)
+        return Error{Code::kBadInput, fmt::format("a dim of '{}' would have the size {}", v.name, e.value()), "",
+                     "choose a longer sequence"};
     }
     for (Expr& e : v.strides) RETURN_IF_ERROR(Evaluate(&e));
     return Ok();

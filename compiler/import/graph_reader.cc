@@ -21,9 +21,14 @@ constexpr std::string_view kPrefix = "torch.ops.", kHigherOrder = "higher_order.
 
 // Checks that hold no value of the model: what they assert, sizes and dtypes, is bound at compile time.
 bool IsAssert(std::string_view op) {
-  constexpr std::array<std::string_view, 8> kAsserts = {
-      "_assert_tensor_metadata", "_assert_scalar", "_assert_async", "_functional_assert_async", "_functional_assert_scalar",
-      "sym_constrain_range", "sym_constrain_range_for_size", "_functional_sym_constrain_range"};
+  constexpr std::array<std::string_view, 8> kAsserts = {"_assert_tensor_metadata",
+                                                        "_assert_scalar",
+                                                        "_assert_async",
+                                                        "_functional_assert_async",
+                                                        "_functional_assert_scalar",
+                                                        "sym_constrain_range",
+                                                        "sym_constrain_range_for_size",
+                                                        "_functional_sym_constrain_range"};
   return op.starts_with("aten.") && std::find(kAsserts.begin(), kAsserts.end(), ir::ShortName(op)) != kAsserts.end();
 }
 
@@ -54,8 +59,9 @@ const std::string& MetadataText(const json& node, const char* key) {
 // A view's or expand's -1 says "as it comes out": the result's recorded sizes say it in full.
 void ResolveMinusOne(std::string_view op, const TensorMeta& result, std::vector<Arg>* args) {
   static constexpr std::array<std::string_view, 9> kWhole = {
-      "aten.view.default", "aten.reshape.default", "aten.expand.default", "aten._unsafe_view.default", "aten.view_copy.default",
-      "aten.expand_copy.default", "aten.broadcast_to.default", "aten._reshape_copy.default", "aten._reshape_alias.default"};
+      "aten.view.default",         "aten.reshape.default",       "aten.expand.default",
+      "aten._unsafe_view.default", "aten.view_copy.default",     "aten.expand_copy.default",
+      "aten.broadcast_to.default", "aten._reshape_copy.default", "aten._reshape_alias.default"};
   const auto has_minus_one = [](const Arg& a) {
     return a.kind == Arg::Kind::kIntList &&
            std::any_of(a.ints.begin(), a.ints.end(), [](const ir::Expr& e) { return e.is_const() && e.value() == -1; });
@@ -121,14 +127,16 @@ void GraphReader::WarnOfSplitAutocast(const json& node, const json* previous) {
   }
   warned_of_autocast_ = true;
   model_->warnings.push_back(
-      "an autocast region is cut in two: if the model uses torch.no_grad() inside of autocast, torch.export has lost it and gradients "
+      "an autocast region is cut in two: if the model uses torch.no_grad() inside of autocast, torch.export has lost "
+      "it and gradients "
       "will flow there. Use .detach() instead");
 }
 
 Status GraphReader::ReadNode(const json& node, Scope* scope) {
   std::string_view target = node.at("target").get_ref<const std::string&>();
   if (!target.starts_with(kPrefix)) {
-    return Error{Code::kUnsupported, fmt::format("'{}' is no op of LibTorch", target), "", "write it with torch functions, or register the op in C++"};
+    return Error{Code::kUnsupported, fmt::format("'{}' is no op of LibTorch", target), "",
+                 "write it with torch functions, or register the op in C++"};
   }
   target.remove_prefix(kPrefix.size());
   if (target.starts_with(kHigherOrder)) return ReadRegion(target.substr(kHigherOrder.size()), node, scope);
@@ -143,7 +151,8 @@ Status GraphReader::ReadOp(const std::string& op, const json& node, Scope* scope
                  "a Python custom op has no C++ kernel: write it with torch functions before exporting"};
   }
   const auto data_dependent = [&] {
-    return Error{Code::kUnsupported, fmt::format("the shape that {} makes depends on data", op), "", "make the shape a function of the inputs' shapes"};
+    return Error{Code::kUnsupported, fmt::format("the shape that {} makes depends on data", op), "",
+                 "make the shape a function of the inputs' shapes"};
   };
   // What a mask selects; the index ops also take indices, whose count is a shape.
   const bool by_index = op.starts_with("aten.index.") || op.starts_with("aten.repeat_interleave.");
@@ -158,13 +167,15 @@ bool GraphReader::SelectsByData(const OpSchema& schema, const std::vector<Arg>& 
     if (schema.parameters[i].name == "output_size") return args[i].is_none();  // of repeat_interleave
     if (schema.parameters[i].name != "indices") continue;
     return std::any_of(args[i].values.begin(), args[i].values.end(), [&](ValueId v) {
-      return v != ir::kNoValue && (graph_->value(v).dtype == ir::DType::kBool || graph_->value(v).dtype == ir::DType::kUInt8);
+      return v != ir::kNoValue &&
+             (graph_->value(v).dtype == ir::DType::kBool || graph_->value(v).dtype == ir::DType::kUInt8);
     });
   }
   return false;
 }
 
-Result<std::vector<std::pair<std::string, TensorMeta>>> GraphReader::ReadResults(const json& outputs, const Scope& scope) const {
+Result<std::vector<std::pair<std::string, TensorMeta>>> GraphReader::ReadResults(const json& outputs,
+                                                                                 const Scope& scope) const {
   std::vector<std::pair<std::string, TensorMeta>> results;
   const auto add = [&](const json& tensor) -> Status {
     const std::string& name = tensor.at("name").get_ref<const std::string&>();
@@ -179,7 +190,8 @@ Result<std::vector<std::pair<std::string, TensorMeta>>> GraphReader::ReadResults
       for (const json& tensor : *many) RETURN_IF_ERROR(add(tensor));
     } else {
       const auto& kinds = output.get_ref<const json::object_t&>();
-      return Error{Code::kUnsupported, fmt::format("a result is of kind '{}'", kinds.empty() ? "" : kinds.begin()->first), "", ""};
+      return Error{Code::kUnsupported,
+                   fmt::format("a result is of kind '{}'", kinds.empty() ? "" : kinds.begin()->first), "", ""};
     }
   }
   return results;
@@ -214,7 +226,9 @@ Status GraphReader::Autocast(const OpSchema& schema, ir::DType result, const Sco
       const ir::DType t = dtype(v);
       return ir::IsFloating(t) && !ir::IsComplex(t) && t != ir::DType::kFloat64 && devices_[v] == device;
     };
-    const auto cast = [&](ValueId v, ir::DType t) { return Cast(v, t, state.cache && t == state.dtype, scope.grad_enabled); };
+    const auto cast = [&](ValueId v, ir::DType t) {
+      return Cast(v, t, state.cache && t == state.dtype, scope.grad_enabled);
+    };
     RETURN_IF_ERROR(ApplyAutocast(schema, device, state.dtype, result, {eligible, dtype, cast}, args));
   }
   return Ok();
@@ -226,7 +240,8 @@ ValueId GraphReader::Cast(ValueId value, ir::DType dtype, bool cache, bool grad_
   const std::tuple key(value, dtype, grad_enabled);
   if (const auto it = cast_cache_.find(key); cache && it != cast_cache_.end()) return it->second;
   // to.dtype(self, dtype, non_blocking, copy, memory_format)
-  const ValueId v = graph_->Emit("aten.to.dtype", {Arg::Value(value), Arg::Type(dtype), Arg::Bool(false), Arg::Bool(false), Arg::None()},
+  const ValueId v = graph_->Emit("aten.to.dtype",
+                                 {Arg::Value(value), Arg::Type(dtype), Arg::Bool(false), Arg::Bool(false), Arg::None()},
                                  dtype, graph_->value(value).sizes);
   ir::Node& node = graph_->node(graph_->value(v).producer);
   node.source = source_;
@@ -240,7 +255,8 @@ ValueId GraphReader::StopGradient(ValueId value) {
   const ir::Value& from = graph_->value(value);
   if (!ir::IsFloating(from.dtype)) return value;
   const std::vector<ir::Expr> sizes = from.sizes, strides = from.strides;
-  const ValueId v = graph_->Emit("autosp.stop_gradient", {Arg::Value(value)}, from.dtype, sizes, ir::kNoNode, graph_->producer(value));
+  const ValueId v = graph_->Emit("autosp.stop_gradient", {Arg::Value(value)}, from.dtype, sizes, ir::kNoNode,
+                                 graph_->producer(value));
   graph_->value(v).strides = strides;
   SetDevice(v, std::string(devices_[value]));
   return v;
@@ -249,7 +265,9 @@ ValueId GraphReader::StopGradient(ValueId value) {
 Status GraphReader::BindRegionInputs(const json& inputs, size_t first, const Scope& outer, Scope* body) {
   const json& names = body->graph->at("inputs");
   if (inputs.size() - first != names.size()) {
-    return Error{Code::kBadInput, fmt::format("a region takes {} inputs and is given {}", names.size(), inputs.size() - first), "", "export the model again"};
+    return Error{Code::kBadInput,
+                 fmt::format("a region takes {} inputs and is given {}", names.size(), inputs.size() - first), "",
+                 "export the model again"};
   }
   for (size_t i = 0; i < names.size(); ++i) {
     const json& given = inputs[first + i].at("arg");
@@ -290,7 +308,8 @@ Status GraphReader::BindRegionOutputs(const json& node, const Scope& body, Scope
   flatten(body.graph->at("outputs"), &made);
   flatten(node.at("outputs"), &taken);
   if (made.size() != taken.size()) {
-    return Error{Code::kBadInput, fmt::format("a region makes {} results and {} are taken", made.size(), taken.size()), "", "export the model again"};
+    return Error{Code::kBadInput, fmt::format("a region makes {} results and {} are taken", made.size(), taken.size()),
+                 "", "export the model again"};
   }
   for (size_t i = 0; i < made.size(); ++i) {
     if (!made[i] || !taken[i]) continue;
@@ -308,7 +327,8 @@ Status GraphReader::ReadRegion(std::string_view op, const json& node, Scope* sco
   const json& inputs = node.at("inputs");
   const bool set_grad = op == "wrap_with_set_grad_enabled", autocast = op == "wrap_with_autocast";
   if (!set_grad && !autocast) {
-    return Error{Code::kUnsupported, fmt::format("the higher-order op '{}' has no meaning here", op), "", "export the model without it"};
+    return Error{Code::kUnsupported, fmt::format("the higher-order op '{}' has no meaning here", op), "",
+                 "export the model without it"};
   }
   const auto arg = [&](size_t i) -> const json& { return inputs.at(i).at("arg"); };
   const size_t graph_at = set_grad ? 1 : 4;

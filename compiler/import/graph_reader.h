@@ -2,12 +2,11 @@
 #pragma once
 
 #include <map>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <tuple>
 #include <utility>
 #include <vector>
-
-#include <nlohmann/json_fwd.hpp>
 
 #include "compiler/import/arguments.h"
 #include "compiler/import/import.h"
@@ -35,7 +34,8 @@ class GraphReader {
   Status ReadRegion(std::string_view op, const nlohmann::json& node, Scope* scope);
   Status BindRegionInputs(const nlohmann::json& inputs, size_t first, const Scope& outer, Scope* body);
   Status BindRegionOutputs(const nlohmann::json& node, const Scope& body, Scope* outer);
-  Result<std::vector<std::pair<std::string, TensorMeta>>> ReadResults(const nlohmann::json& outputs, const Scope& scope) const;
+  Result<std::vector<std::pair<std::string, TensorMeta>>> ReadResults(const nlohmann::json& outputs,
+                                                                      const Scope& scope) const;
   Status AddOp(const OpSchema& schema, ReadArgs read, const nlohmann::json& node, Scope* scope);
   Status Autocast(const OpSchema& schema, ir::DType result, const Scope& scope, std::vector<ir::Arg>* args);
   ir::ValueId Cast(ir::ValueId value, ir::DType dtype, bool cache, bool grad_enabled);

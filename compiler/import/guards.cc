@@ -35,7 +35,8 @@ class Evaluator {
     if (failed_ || !text_.substr(at_).starts_with(token)) return false;
     const size_t end = at_ + token.size();
     const bool word = std::isalpha(static_cast<unsigned char>(token.back())) != 0;
-    if (word && end < text_.size() && (std::isalnum(static_cast<unsigned char>(text_[end])) || text_[end] == '_')) return false;
+    if (word && end < text_.size() && (std::isalnum(static_cast<unsigned char>(text_[end])) || text_[end] == '_'))
+      return false;
     at_ = end;
     return true;
   }
@@ -70,7 +71,7 @@ class Evaluator {
       for (int i = 0; i < 6 && op < 0; ++i) op = Take(kOps[i]) ? i : -1;
       if (op < 0) break;
       const double right = Sum();
-      const bool holds[] = {left == right, left != right, left <= right, left >= right, left < right, left > right};
+      const bool holds[] = {left == right, left != right, left <= right, left >= right, left<right, left> right};
       any = true;
       all = all && holds[op];
       left = right;
@@ -81,20 +82,28 @@ class Evaluator {
   double Sum() {
     double v = Product();
     while (!failed_) {
-      if (Take("+")) v += Product();
-      else if (Take("-")) v -= Product();
-      else break;
+      if (Take("+"))
+        v += Product();
+      else if (Take("-"))
+        v -= Product();
+      else
+        break;
     }
     return v;
   }
   double Product() {
     double v = Unary();
     while (!failed_) {
-      if (Take("//")) v = std::floor(v / NonZero(Unary()));
-      else if (Take("/")) v /= NonZero(Unary());
-      else if (Take("%")) v = Mod(v, NonZero(Unary()));
-      else if (!Peek("**") && Take("*")) v *= Unary();
-      else break;
+      if (Take("//"))
+        v = std::floor(v / NonZero(Unary()));
+      else if (Take("/"))
+        v /= NonZero(Unary());
+      else if (Take("%"))
+        v = Mod(v, NonZero(Unary()));
+      else if (!Peek("**") && Take("*"))
+        v *= Unary();
+      else
+        break;
     }
     return v;
   }
@@ -158,7 +167,9 @@ class Evaluator {
 
   double Call() {
     const size_t start = at_;
-    while (at_ < text_.size() && (std::isalnum(static_cast<unsigned char>(text_[at_])) || text_[at_] == '_' || text_[at_] == '.')) ++at_;
+    while (at_ < text_.size() &&
+           (std::isalnum(static_cast<unsigned char>(text_[at_])) || text_[at_] == '_' || text_[at_] == '.'))
+      ++at_;
     const std::string_view name = text_.substr(start, at_ - start);
     if (name.empty() || ++depth_ > kMaxDepth) return Fail();
     Need("(");
@@ -205,10 +216,12 @@ Status CheckGuards(const std::vector<std::string>& guards, const ir::Graph& grap
   for (const std::string& guard : guards) {
     if (EvalGuard(guard, sizes).value_or(true)) continue;
     if (guard.find("!=") != guard.npos) {
-      warnings->push_back(fmt::format("the export was specialised on '{}', which does not hold for these sizes", guard));
+      warnings->push_back(
+          fmt::format("the export was specialised on '{}', which does not hold for these sizes", guard));
       continue;
     }
-    return Error{Code::kBadInput, fmt::format("the export does not hold for these sizes: it needs {}", guard), "", "choose a size for which that is so"};
+    return Error{Code::kBadInput, fmt::format("the export does not hold for these sizes: it needs {}", guard), "",
+                 "choose a size for which that is so"};
   }
   return Ok();
 }

@@ -19,8 +19,10 @@ Status CheckVersion(const json& program) {
   const json& version = program.at("schema_version");
   const int64_t major = version.at("major").get<int64_t>(), minor = version.at("minor").get<int64_t>();
   if (major == kSchemaMajor) return Ok();
-  return Error{Code::kBadInput, fmt::format("the export has schema version {}.{}, and this build reads {}.x", major, minor, kSchemaMajor), "",
-               "export with torch 2.11"};
+  return Error{
+      Code::kBadInput,
+      fmt::format("the export has schema version {}.{}, and this build reads {}.x", major, minor, kSchemaMajor), "",
+      "export with torch 2.11"};
 }
 
 void ReadSymbols(const json& ranges, ir::Graph* graph) {
@@ -32,7 +34,8 @@ void ReadSymbols(const json& ranges, ir::Graph* graph) {
   }
 }
 
-Status Read(const json& program, const Archive& archive, const ImportOptions& options, Model* model, std::string* place, GraphReader* reader) {
+Status Read(const json& program, const Archive& archive, const ImportOptions& options, Model* model, std::string* place,
+            GraphReader* reader) {
   *place = "schema_version";
   RETURN_IF_ERROR(CheckVersion(program));
   if (const auto v = program.find("torch_version"); v != program.end()) model->torch_version = v->get<std::string>();
@@ -40,12 +43,14 @@ Status Read(const json& program, const Archive& archive, const ImportOptions& op
   for (const json& verifier : program.at("verifiers")) model->decomposed = model->decomposed || verifier != "TRAINING";
   if (model->decomposed) {
     model->warnings.push_back(
-        "this is a decomposed export, which has lost the bounds of its no_grad regions: gradients may differ from the model's. "
+        "this is a decomposed export, which has lost the bounds of its no_grad regions: gradients may differ from the "
+        "model's. "
         "Save the result of torch.export.export as it is");
   }
   *place = "range_constraints";
   ReadSymbols(program.at("range_constraints"), &model->graph);
-  if (const auto guards = program.find("guards_code"); guards != program.end()) model->guards = guards->get<std::vector<std::string>>();
+  if (const auto guards = program.find("guards_code"); guards != program.end())
+    model->guards = guards->get<std::vector<std::string>>();
 
   *place = "graph_module.signature.input_specs";
   const json& module = program.at("graph_module");
@@ -83,10 +88,11 @@ Result<Model> ImportPt2(const std::string& path, const ImportOptions& options) {
       return e;
     }
   } catch (const json::parse_error& e) {
-    return Error{Code::kBadInput, fmt::format("models/model.json is no JSON: {}", e.what()), path, "export the model again with torch.export.save"};
+    return Error{Code::kBadInput, fmt::format("models/model.json is no JSON: {}", e.what()), path,
+                 "export the model again with torch.export.save"};
   } catch (const json::exception& e) {
-    return Error{Code::kBadInput, fmt::format("models/model.json has an unexpected shape: {}", e.what()), where() + (where().empty() ? "" : " in ") + path,
-                 "export the model again with torch 2.11"};
+    return Error{Code::kBadInput, fmt::format("models/model.json has an unexpected shape: {}", e.what()),
+                 where() + (where().empty() ? "" : " in ") + path, "export the model again with torch 2.11"};
   }
   return model;
 }

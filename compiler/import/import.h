@@ -41,7 +41,7 @@ struct Model {
   std::vector<PendingNumber> pending;
   std::vector<std::string> guards;  // conditions on input sizes under which the export holds, as Python text
   std::string torch_version;
-  bool decomposed = false;          // the export was run through run_decompositions
+  bool decomposed = false;  // the export was run through run_decompositions
 };
 
 // kBadInput: the file is no .pt2 of this schema, or broken. kUnsupported: an op that LibTorch has no schema for, a

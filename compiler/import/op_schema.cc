@@ -16,45 +16,79 @@ using Type = Parameter::Type;
 // `real` distinguishes what `int` stands for in a schema (a ScalarType, a Layout, a MemoryFormat).
 Type Classify(const c10::TypePtr& real) {
   switch (real->kind()) {
-    case c10::TypeKind::OptionalType: return Classify(real->castRaw<c10::OptionalType>()->getElementType());
-    case c10::TypeKind::TensorType: return Type::kTensor;
-    case c10::TypeKind::NumberType: return Type::kScalar;
-    case c10::TypeKind::IntType: case c10::TypeKind::SymIntType: return Type::kInt;
-    case c10::TypeKind::FloatType: case c10::TypeKind::SymFloatType: return Type::kFloat;
-    case c10::TypeKind::BoolType: case c10::TypeKind::SymBoolType: return Type::kBool;
-    case c10::TypeKind::StringType: return Type::kString;
-    case c10::TypeKind::ScalarTypeType: return Type::kDType;
-    case c10::TypeKind::LayoutType: return Type::kLayout;
-    case c10::TypeKind::MemoryFormatType: return Type::kMemoryFormat;
-    case c10::TypeKind::DeviceObjType: return Type::kDevice;
-    case c10::TypeKind::ListType: break;
-    default: return Type::kOther;
+    case c10::TypeKind::OptionalType:
+      return Classify(real->castRaw<c10::OptionalType>()->getElementType());
+    case c10::TypeKind::TensorType:
+      return Type::kTensor;
+    case c10::TypeKind::NumberType:
+      return Type::kScalar;
+    case c10::TypeKind::IntType:
+    case c10::TypeKind::SymIntType:
+      return Type::kInt;
+    case c10::TypeKind::FloatType:
+    case c10::TypeKind::SymFloatType:
+      return Type::kFloat;
+    case c10::TypeKind::BoolType:
+    case c10::TypeKind::SymBoolType:
+      return Type::kBool;
+    case c10::TypeKind::StringType:
+      return Type::kString;
+    case c10::TypeKind::ScalarTypeType:
+      return Type::kDType;
+    case c10::TypeKind::LayoutType:
+      return Type::kLayout;
+    case c10::TypeKind::MemoryFormatType:
+      return Type::kMemoryFormat;
+    case c10::TypeKind::DeviceObjType:
+      return Type::kDevice;
+    case c10::TypeKind::ListType:
+      break;
+    default:
+      return Type::kOther;
   }
   switch (Classify(real->castRaw<c10::ListType>()->getElementType())) {
-    case Type::kTensor: return Type::kTensorList;
-    case Type::kInt: return Type::kIntList;
-    case Type::kFloat: return Type::kFloatList;
-    case Type::kBool: return Type::kBoolList;
-    default: return Type::kOther;
+    case Type::kTensor:
+      return Type::kTensorList;
+    case Type::kInt:
+      return Type::kIntList;
+    case Type::kFloat:
+      return Type::kFloatList;
+    case Type::kBool:
+      return Type::kBoolList;
+    default:
+      return Type::kOther;
   }
 }
 
 std::optional<ir::DType> FromC10(int64_t scalar_type) {
   using D = ir::DType;
   switch (static_cast<c10::ScalarType>(scalar_type)) {
-    case c10::ScalarType::Bool: return D::kBool;
-    case c10::ScalarType::Byte: return D::kUInt8;
-    case c10::ScalarType::Char: return D::kInt8;
-    case c10::ScalarType::Short: return D::kInt16;
-    case c10::ScalarType::Int: return D::kInt32;
-    case c10::ScalarType::Long: return D::kInt64;
-    case c10::ScalarType::Half: return D::kFloat16;
-    case c10::ScalarType::BFloat16: return D::kBFloat16;
-    case c10::ScalarType::Float: return D::kFloat32;
-    case c10::ScalarType::Double: return D::kFloat64;
-    case c10::ScalarType::ComplexFloat: return D::kComplex64;
-    case c10::ScalarType::ComplexDouble: return D::kComplex128;
-    default: return std::nullopt;
+    case c10::ScalarType::Bool:
+      return D::kBool;
+    case c10::ScalarType::Byte:
+      return D::kUInt8;
+    case c10::ScalarType::Char:
+      return D::kInt8;
+    case c10::ScalarType::Short:
+      return D::kInt16;
+    case c10::ScalarType::Int:
+      return D::kInt32;
+    case c10::ScalarType::Long:
+      return D::kInt64;
+    case c10::ScalarType::Half:
+      return D::kFloat16;
+    case c10::ScalarType::BFloat16:
+      return D::kBFloat16;
+    case c10::ScalarType::Float:
+      return D::kFloat32;
+    case c10::ScalarType::Double:
+      return D::kFloat64;
+    case c10::ScalarType::ComplexFloat:
+      return D::kComplex64;
+    case c10::ScalarType::ComplexDouble:
+      return D::kComplex128;
+    default:
+      return std::nullopt;
   }
 }
 
@@ -67,21 +101,25 @@ std::optional<ir::Arg> Default(const c10::IValue& v, Type type) {
       return dtype ? std::optional(Arg::Type(*dtype)) : std::nullopt;
     }
     case Type::kMemoryFormat:
-      return Arg::MemoryFormat(static_cast<c10::MemoryFormat>(v.toInt()) == c10::MemoryFormat::Preserve ? "preserve" : "contiguous");
-    case Type::kLayout: return Arg::Layout("strided");
+      return Arg::MemoryFormat(static_cast<c10::MemoryFormat>(v.toInt()) == c10::MemoryFormat::Preserve ? "preserve"
+                                                                                                        : "contiguous");
+    case Type::kLayout:
+      return Arg::Layout("strided");
     case Type::kIntList:
       if (v.isIntList()) return Arg::Ints(v.toIntVector());
       return v.isInt() ? std::optional(Arg::Ints(std::vector<int64_t>{v.toInt()})) : std::nullopt;
     case Type::kFloat:
       return v.isInt() ? Arg::Float(static_cast<double>(v.toInt())) : Arg::Float(v.toDouble());
-    case Type::kFloatList: return v.isDoubleList() ? std::optional(Arg::Floats(v.toDoubleVector())) : std::nullopt;
+    case Type::kFloatList:
+      return v.isDoubleList() ? std::optional(Arg::Floats(v.toDoubleVector())) : std::nullopt;
     case Type::kBoolList: {
       if (!v.isBoolList()) return std::nullopt;
       std::vector<bool> bools;
       for (const bool b : v.toBoolList()) bools.push_back(b);
       return Arg::Bools(std::move(bools));
     }
-    default: break;
+    default:
+      break;
   }
   if (v.isBool()) return Arg::Bool(v.toBool());
   if (v.isInt()) return Arg::Int(v.toInt());
@@ -104,6 +142,7 @@ std::unique_ptr<OpSchema> Read(std::string_view name) {
     Parameter p;
     p.name = a.name();
     p.type = Classify(a.real_type());
+    p.optional = a.type()->kind() == c10::TypeKind::OptionalType;
     p.list_size = a.N().value_or(0);
     if (a.default_value()) p.default_value = Default(*a.default_value(), p.type);
     schema->parameters.push_back(std::move(p));

@@ -12,20 +12,34 @@ namespace autospc::import {
 
 struct Parameter {
   enum class Type : uint8_t {
-    kTensor, kTensorList, kScalar, kInt, kIntList, kFloat, kFloatList, kBool, kBoolList, kString, kDType, kLayout,
-    kDevice, kMemoryFormat, kOther,
+    kTensor,
+    kTensorList,
+    kScalar,
+    kInt,
+    kIntList,
+    kFloat,
+    kFloatList,
+    kBool,
+    kBoolList,
+    kString,
+    kDType,
+    kLayout,
+    kDevice,
+    kMemoryFormat,
+    kOther,
   };
   std::string name;
   Type type = Type::kOther;
-  int list_size = 0;                    // int[2]: one number stands for this many
+  bool optional = false;                 // None is a value of it
+  int list_size = 0;                     // int[2]: one number stands for this many
   std::optional<ir::Arg> default_value;  // none: it must be given
 };
 
 struct OpSchema {
-  std::string name;                // "aten.add.Tensor"
+  std::string name;  // "aten.add.Tensor"
   std::vector<Parameter> parameters;
-  bool dynamic_shape = false;      // LibTorch's tag: the shape of its result may depend on data
-  bool autocast_cpu = false;       // the dispatcher holds a cast for it, in autocast on CPU and on CUDA
+  bool dynamic_shape = false;  // LibTorch's tag: the shape of its result may depend on data
+  bool autocast_cpu = false;   // the dispatcher holds a cast for it, in autocast on CPU and on CUDA
   bool autocast_cuda = false;
 };
 

@@ -27,8 +27,10 @@ bool In(std::string_view name, const std::array<std::string_view, N>& names) {
 // Ops that keep the set of a tensor's values (integers stay so through casts to floats and back).
 bool KeepsValues(std::string_view op) {
   static constexpr std::array<std::string_view, 22> kOps = {
-      "unsqueeze", "expand", "view", "reshape", "transpose", "permute", "to", "_to_copy", "contiguous", "clone", "alias", "detach", "squeeze",
-      "flatten", "broadcast_to", "type_as", "repeat", "lift_fresh_copy", "stop_gradient", "t", "_unsafe_view", "expand_as"};
+      "unsqueeze",    "expand",     "view",   "reshape",         "transpose",     "permute", "to",
+      "_to_copy",     "contiguous", "clone",  "alias",           "detach",        "squeeze", "flatten",
+      "broadcast_to", "type_as",    "repeat", "lift_fresh_copy", "stop_gradient", "t",       "_unsafe_view",
+      "expand_as"};
   return In(ir::ShortName(op), kOps);
 }
 
@@ -42,13 +44,15 @@ class Checker {
       const std::string_view op = ir::ShortName(node.op);
       if (op == "embedding" && node.args.size() >= 2 && node.args[1].is_value()) {
         RETURN_IF_ERROR(CheckLookup(node, node.args[0], 0, node.args[1].value));
-      } else if (op == "index_select" && node.args.size() == 3) {
-        RETURN_IF_ERROR(CheckLookup(node, node.args[0], static_cast<int>(node.args[1].int_value()), node.args[2].value));
+      } else if (op == "index_select" && node.args.size() == 3 && node.args[2].is_value()) {
+        RETURN_IF_ERROR(
+            CheckLookup(node, node.args[0], static_cast<int>(node.args[1].int_value()), node.args[2].value));
       } else if (node.op == "aten.index.Tensor") {
         for (size_t d = 0; d < node.args[1].values.size(); ++d) {
-          if (node.args[1].values[d] != ir::kNoValue) RETURN_IF_ERROR(CheckLookup(node, node.args[0], static_cast<int>(d), node.args[1].values[d]));
+          if (node.args[1].values[d] != ir::kNoValue)
+            RETURN_IF_ERROR(CheckLookup(node, node.args[0], static_cast<int>(d), node.args[1].values[d]));
         }
-      } else if (op == "slice" && node.args.size() == 5) {
+      } else if (op == "slice" && node.args.size() == 5 && node.args[0].is_value()) {
         RETURN_IF_ERROR(CheckSlice(node));
       }
     }
@@ -74,7 +78,8 @@ class Checker {
   Error TooShort(const Node& node, ValueId table, int dim, int64_t needed) const {
     const int64_t rows = graph_.value(table).sizes[dim].value();
     return {Code::kBadInput, fmt::format("{} has {} rows, and this length needs {}", TableText(table), rows, needed),
-            fmt::format("node '{}' ({})", graph_.value(node.results[0]).name, node.source), fmt::format("choose a --seq-len that {} rows are enough for", rows)};
+            fmt::format("node '{}' ({})", graph_.value(node.results[0]).name, node.source),
+            fmt::format("choose a --seq-len that {} rows are enough for", rows)};
   }
 
   Status CheckLookup(const Node& node, const Arg& table, int dim, ValueId indices) {

@@ -44,7 +44,8 @@ Result<TensorMeta> ReadTensorMeta(const json& meta, SymCache* cache) {
   out.strides.reserve(strides.size());
   for (const json& v : sizes) {
     ASSIGN_OR_RETURN(ir::Expr e, ReadSymInt(v, cache));
-    if (e.is_const() && e.value() < 0) return Error{Code::kBadInput, fmt::format("a dim has the size {}", e.value()), "", ""};
+    if (e.is_const() && e.value() < 0)
+      return Error{Code::kBadInput, fmt::format("a dim has the size {}", e.value()), "", ""};
     out.sizes.push_back(std::move(e));
   }
   for (const json& v : strides) {
@@ -52,18 +53,25 @@ Result<TensorMeta> ReadTensorMeta(const json& meta, SymCache* cache) {
     out.strides.push_back(std::move(e));
   }
   if (out.sizes.size() != out.strides.size()) {
-    return Error{Code::kBadInput, fmt::format("a tensor has {} sizes and {} strides", out.sizes.size(), out.strides.size()), "", ""};
+    return Error{Code::kBadInput,
+                 fmt::format("a tensor has {} sizes and {} strides", out.sizes.size(), out.strides.size()), "", ""};
   }
   const int64_t layout = meta.at("layout").get<int64_t>();
-  if (layout != 7) return Error{Code::kUnsupported, "a tensor is sparse or has another layout than strided", "", "make it dense before exporting"};
+  if (layout != 7)
+    return Error{Code::kUnsupported, "a tensor is sparse or has another layout than strided", "",
+                 "make it dense before exporting"};
   out.device = meta.at("device").at("type").get<std::string>();
   out.requires_grad = meta.at("requires_grad").get<bool>();
   return out;
 }
 
 Scope::Scope(const json& g, SymCache* c)
-    : graph(&g), cache(c), tensor_values(&Table(g, "tensor_values")), sym_ints(&Table(g, "sym_int_values")),
-      sym_floats(&Table(g, "sym_float_values")), sym_bools(&Table(g, "sym_bool_values")) {}
+    : graph(&g),
+      cache(c),
+      tensor_values(&Table(g, "tensor_values")),
+      sym_ints(&Table(g, "sym_int_values")),
+      sym_floats(&Table(g, "sym_float_values")),
+      sym_bools(&Table(g, "sym_bool_values")) {}
 
 Result<ir::ValueId> Scope::Tensor(const std::string& name) const {
   const auto it = tensors.find(name);

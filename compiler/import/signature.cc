@@ -1,17 +1,19 @@
 #include "compiler/import/signature.h"
 
-#include <algorithm>
-#include <set>
-
 #include <fmt/ranges.h>
+
+#include <algorithm>
 #include <nlohmann/json.hpp>
+#include <set>
 
 namespace autospc::import {
 namespace {
 
 using nlohmann::json;
 
-Error Again(std::string what) { return {Code::kBadInput, std::move(what), "", "export the model again with torch.export.save"}; }
+Error Again(std::string what) {
+  return {Code::kBadInput, std::move(what), "", "export the model again with torch.export.save"};
+}
 
 // Sizes as stored against sizes as the graph has them.
 bool SameShape(const WeightSource& source, const TensorMeta& meta) {
@@ -21,11 +23,13 @@ bool SameShape(const WeightSource& source, const TensorMeta& meta) {
 }
 
 std::string StorageKey(const Payload& p) {
-  return fmt::format("{} {} {} {}|{}", p.member, p.storage_offset, static_cast<int>(p.source.dtype), fmt::join(p.source.sizes, ","), fmt::join(p.source.strides, ","));
+  return fmt::format("{} {} {} {}|{}", p.member, p.storage_offset, static_cast<int>(p.source.dtype),
+                     fmt::join(p.source.sizes, ","), fmt::join(p.source.strides, ","));
 }
 
 std::vector<ir::GraphInput>::iterator FindInput(ir::Graph* graph, const std::string& name) {
-  return std::find_if(graph->inputs.begin(), graph->inputs.end(), [&](const ir::GraphInput& in) { return in.name == name; });
+  return std::find_if(graph->inputs.begin(), graph->inputs.end(),
+                      [&](const ir::GraphInput& in) { return in.name == name; });
 }
 
 // Both are inputs of one shape and type.
@@ -46,8 +50,8 @@ std::string Leaf(const std::string& name) { return name.substr(name.rfind('.') +
 
 }  // namespace
 
-Status Signature::AddTensorInput(const std::string& placeholder, ir::GraphInput input, const std::map<std::string, Payload>& payloads,
-                                 Scope* scope, GraphReader* reader) {
+Status Signature::AddTensorInput(const std::string& placeholder, ir::GraphInput input,
+                                 const std::map<std::string, Payload>& payloads, Scope* scope, GraphReader* reader) {
   ASSIGN_OR_RETURN(const TensorMeta meta, scope->Meta(placeholder));
   input.requires_grad = input.kind == ir::InputKind::kParameter && meta.requires_grad;
   if (input.kind != ir::InputKind::kUser) {
@@ -106,7 +110,9 @@ Status Signature::AddInputs(Scope* scope, GraphReader* reader) {
       const std::string name = input.name;
       RETURN_IF_ERROR(AddTensorInput(name, std::move(input), {}, scope, reader));
     } else if (kind == "custom_obj") {
-      return Error{Code::kUnsupported, fmt::format("the model holds a script object, '{}'", v.at("custom_obj_name").get<std::string>()), "", "export a model of tensors alone"};
+      return Error{Code::kUnsupported,
+                   fmt::format("the model holds a script object, '{}'", v.at("custom_obj_name").get<std::string>()), "",
+                   "export a model of tensors alone"};
     } else if (kind != "constant_input" && kind != "token") {
       return Error{Code::kUnsupported, fmt::format("an input of the signature is of kind '{}'", kind), "", ""};
     }
@@ -125,7 +131,9 @@ Status Signature::AddOutputs(const Scope& scope, const std::string& loss) {
     if (tagged.size() != 1) return Again("an output of the signature has no kind");
     const auto& [kind, v] = *tagged.begin();
     if (kind == "user_output" || kind == "loss_output") {
-      const json& arg = kind == "loss_output" ? v.at("arg") : v.at("arg").contains("as_tensor") ? v.at("arg").at("as_tensor") : json();
+      const json& arg = kind == "loss_output"               ? v.at("arg")
+                        : v.at("arg").contains("as_tensor") ? v.at("arg").at("as_tensor")
+                                                            : json();
       if (arg.is_null()) continue;
       const std::string name = arg.at("name").get<std::string>();
       ASSIGN_OR_RETURN(const ir::ValueId value, scope.Tensor(name));
@@ -133,16 +141,22 @@ Status Signature::AddOutputs(const Scope& scope, const std::string& loss) {
       all.push_back(name);
       if (kind == "loss_output") marked = name;
       const bool seen = std::any_of(scalars.begin(), scalars.end(), [&](const auto& s) { return s.second == value; });
-      if (tensor.sizes.empty() && ir::IsFloating(tensor.dtype) && !ir::IsComplex(tensor.dtype) && !seen) scalars.emplace_back(name, value);
+      if (tensor.sizes.empty() && ir::IsFloating(tensor.dtype) && !ir::IsComplex(tensor.dtype) && !seen)
+        scalars.emplace_back(name, value);
     } else if (kind == "buffer_mutation") {
       ASSIGN_OR_RETURN(const ir::ValueId value, scope.Tensor(v.at("arg").at("name").get<std::string>()));
       buffers.push_back({value, ir::OutputKind::kBufferUpdate, v.at("buffer_name").get<std::string>()});
     } else if (kind == "user_input_mutation") {
-      model_->warnings.push_back(fmt::format("the model writes to its input '{}': the write is dropped", v.at("user_input_name").get<std::string>()));
+      model_->warnings.push_back(fmt::format("the model writes to its input '{}': the write is dropped",
+                                             v.at("user_input_name").get<std::string>()));
     } else if (kind == "parameter_mutation") {
-      return Error{Code::kUnsupported, fmt::format("the forward pass writes to the parameter '{}'", v.at("parameter_name").get<std::string>()), "", "make it a buffer"};
+      return Error{
+          Code::kUnsupported,
+          fmt::format("the forward pass writes to the parameter '{}'", v.at("parameter_name").get<std::string>()), "",
+          "make it a buffer"};
     } else if (kind == "gradient_to_parameter" || kind == "gradient_to_user_input") {
-      return Error{Code::kUnsupported, "this is a joint export, with the backward pass in it", "", "export the forward pass alone: torch.export.export(model, …)"};
+      return Error{Code::kUnsupported, "this is a joint export, with the backward pass in it", "",
+                   "export the forward pass alone: torch.export.export(model, …)"};
     } else if (kind != "token") {
       return Error{Code::kUnsupported, fmt::format("an output of the signature is of kind '{}'", kind), "", ""};
     }
@@ -155,15 +169,19 @@ Status Signature::AddOutputs(const Scope& scope, const std::string& loss) {
     std::erase_if(scalars, [&](const auto& s) { return s.first != wanted; });
     if (scalars.empty()) {
       return Error{Code::kBadInput, fmt::format("the export has no scalar output '{}'", wanted), "",
-                   names.empty() ? "return the loss from forward" : fmt::format("its scalar outputs are: {}", fmt::join(names, ", "))};
+                   names.empty() ? "return the loss from forward"
+                                 : fmt::format("its scalar outputs are: {}", fmt::join(names, ", "))};
     }
   }
   if (scalars.empty()) {
-    return Error{Code::kBadInput, all.empty() ? std::string("the export has no tensor output") : fmt::format("no output is a scalar loss: {}", fmt::join(all, ", ")), "",
-                 "export a module whose forward returns the loss"};
+    return Error{Code::kBadInput,
+                 all.empty() ? std::string("the export has no tensor output")
+                             : fmt::format("no output is a scalar loss: {}", fmt::join(all, ", ")),
+                 "", "export a module whose forward returns the loss"};
   }
   if (scalars.size() > 1) {
-    return Error{Code::kUsage, fmt::format("the export has several scalar outputs: {}", fmt::join(names, ", ")), "", fmt::format("name the loss: --loss {}", names.front())};
+    return Error{Code::kUsage, fmt::format("the export has several scalar outputs: {}", fmt::join(names, ", ")), "",
+                 fmt::format("name the loss: --loss {}", names.front())};
   }
   graph.outputs.push_back({scalars[0].second, ir::OutputKind::kLoss, scalars[0].first});
   for (ir::GraphOutput& b : buffers) {
@@ -183,8 +201,10 @@ void Signature::TieWithoutData() {
   std::map<ir::ValueId, const ir::GraphInput*> used;
   for (const ir::GraphInput& in : graph.inputs) {
     if (in.kind != ir::InputKind::kParameter || !no_data_.contains(in.name)) continue;
-    if (users.contains(in.value)) used[in.value] = &in;
-    else unused[in.name] = &in;
+    if (users.contains(in.value))
+      used[in.value] = &in;
+    else
+      unused[in.name] = &in;
   }
   std::map<std::string, std::string> ties;  // used name -> first name
   for (const ir::NodeId id : graph.nodes()) {
@@ -217,9 +237,11 @@ Status Signature::Finish() {
     if (!used && data) dead.push_back(in.value);
     const bool in_checkpoint = in.kind == ir::InputKind::kBuffer && in.persistent;
     if (used && data && !in_checkpoint && no_data_.contains(in.name)) {
-      return Error{Code::kBadInput,
-                   fmt::format("{} '{}' has no data in the file, and no checkpoint holds it", in.kind == ir::InputKind::kBuffer ? "buffer" : "constant", in.name), "",
-                   "export with real buffers: build the model outside FakeTensorMode and make only its parameters fake"};
+      return Error{
+          Code::kBadInput,
+          fmt::format("{} '{}' has no data in the file, and no checkpoint holds it",
+                      in.kind == ir::InputKind::kBuffer ? "buffer" : "constant", in.name),
+          "", "export with real buffers: build the model outside FakeTensorMode and make only its parameters fake"};
     }
   }
   for (const ir::ValueId v : dead) {
@@ -234,7 +256,8 @@ Status Signature::Finish() {
 Status Tie(Model* model, const std::string& name, const std::string& first) {
   ir::Graph& graph = model->graph;
   for (const std::string& n : {name, first}) {
-    if (FindInput(&graph, n) == graph.inputs.end()) return Error{Code::kBadInput, fmt::format("the model has no parameter '{}'", n), "", ""};
+    if (FindInput(&graph, n) == graph.inputs.end())
+      return Error{Code::kBadInput, fmt::format("the model has no parameter '{}'", n), "", ""};
   }
   const ir::Value &a = graph.value(FindInput(&graph, name)->value), &b = graph.value(FindInput(&graph, first)->value);
   if (name == first || a.dtype != b.dtype || a.sizes != b.sizes) {

@@ -3,9 +3,8 @@
 #pragma once
 
 #include <map>
-#include <string>
-
 #include <nlohmann/json_fwd.hpp>
+#include <string>
 
 #include "compiler/import/archive.h"
 #include "compiler/import/graph_reader.h"
@@ -30,8 +29,8 @@ class Signature {
   Status Finish();
 
  private:
-  Status AddTensorInput(const std::string& placeholder, ir::GraphInput input, const std::map<std::string, Payload>& payloads,
-                        Scope* scope, GraphReader* reader);
+  Status AddTensorInput(const std::string& placeholder, ir::GraphInput input,
+                        const std::map<std::string, Payload>& payloads, Scope* scope, GraphReader* reader);
   void TieWithoutData();
 
   const nlohmann::json& module_;

@@ -6,7 +6,8 @@ namespace autospc::import {
 namespace {
 
 bool InsideTorch(std::string_view file) {
-  return file.starts_with("torch/") || file.find("/site-packages/torch/") != file.npos || file.find("/dist-packages/torch/") != file.npos;
+  return file.starts_with("torch/") || file.find("/site-packages/torch/") != file.npos ||
+         file.find("/dist-packages/torch/") != file.npos;
 }
 
 }  // namespace

@@ -128,7 +128,10 @@ Expr Negate(const Expr& e) { return Expr::Make(Op::kMul, {e, Expr(-1)}); }
 Ratio Divide(const Ratio& a, const Ratio& b) { return {Times(a.num, b.den), Times(a.den, b.num)}; }
 
 Error Unknown(const Sym& sym) {
-  return {Code::kUnsupported, fmt::format("a size is made with '{}' of {} operands, which has no integer form here", sym.name, sym.operands.size()), "", ""};
+  return {Code::kUnsupported,
+          fmt::format("a size is made with '{}' of {} operands, which has no integer form here", sym.name,
+                      sym.operands.size()),
+          "", ""};
 }
 
 Result<Ratio> ToRatio(const Sym& sym);
@@ -157,13 +160,17 @@ Result<Ratio> SumOrProduct(const Sym& sym, bool product) {
 
 Result<Ratio> ToRatio(const Sym& sym) {
   switch (sym.kind) {
-    case Sym::Kind::kInt: return Ratio{Expr(sym.i)};
-    case Sym::Kind::kSymbol: return Ratio{Expr::Symbol(sym.name)};
+    case Sym::Kind::kInt:
+      return Ratio{Expr(sym.i)};
+    case Sym::Kind::kSymbol:
+      return Ratio{Expr::Symbol(sym.name)};
     case Sym::Kind::kFloat:
       if (sym.f == std::floor(sym.f) && std::abs(sym.f) < 1e15) return Ratio{Expr(static_cast<int64_t>(sym.f))};
       return Error{Code::kUnsupported, fmt::format("a size is made with the float {}", sym.f), "", ""};
-    case Sym::Kind::kBool: return Error{Code::kUnsupported, "a size is made with a boolean", "", ""};
-    case Sym::Kind::kCall: break;
+    case Sym::Kind::kBool:
+      return Error{Code::kUnsupported, "a size is made with a boolean", "", ""};
+    case Sym::Kind::kCall:
+      break;
   }
   const std::string& f = sym.name;
   if (sym.operands.empty()) return Unknown(sym);
@@ -200,9 +207,11 @@ Result<Ratio> ToRatio(const Sym& sym) {
     if (!x[1].whole() || (x[1].num.is_const() && std::abs(x[1].num.value()) > 62)) return Unknown(sym);
     if (x[1].num.is_const() && x[1].num.value() < 0) {  // Pow(x, -1): a division
       const Expr e(-x[1].num.value());
-      return Ratio{IsOne(e) ? x[0].den : Expr::Make(Op::kPow, {x[0].den, e}), IsOne(e) ? x[0].num : Expr::Make(Op::kPow, {x[0].num, e})};
+      return Ratio{IsOne(e) ? x[0].den : Expr::Make(Op::kPow, {x[0].den, e}),
+                   IsOne(e) ? x[0].num : Expr::Make(Op::kPow, {x[0].num, e})};
     }
-    return Ratio{Expr::Make(Op::kPow, {x[0].num, x[1].num}), x[0].whole() ? Expr(1) : Expr::Make(Op::kPow, {x[0].den, x[1].num})};
+    return Ratio{Expr::Make(Op::kPow, {x[0].num, x[1].num}),
+                 x[0].whole() ? Expr(1) : Expr::Make(Op::kPow, {x[0].den, x[1].num})};
   }
   if (f == "LShift" || f == "RShift") {
     if (x[1].num.is_const() && (x[1].num.value() < 0 || x[1].num.value() > 62)) return Unknown(sym);
@@ -222,7 +231,9 @@ std::optional<std::string> FindUnbacked(const Sym& sym) {
   if (sym.kind == Sym::Kind::kSymbol) {
     const std::string& s = sym.name;
     const size_t prefix = s.starts_with("zuf") ? 3 : s.starts_with("u") ? 1 : 0;
-    if (prefix && s.size() > prefix && std::all_of(s.begin() + prefix, s.end(), [](unsigned char c) { return std::isdigit(c); })) return s;
+    if (prefix && s.size() > prefix &&
+        std::all_of(s.begin() + prefix, s.end(), [](unsigned char c) { return std::isdigit(c); }))
+      return s;
   }
   for (const Sym& operand : sym.operands) {
     if (auto found = FindUnbacked(operand)) return found;
@@ -232,7 +243,8 @@ std::optional<std::string> FindUnbacked(const Sym& sym) {
 
 Result<Expr> ToExpr(const Sym& sym) {
   if (const auto unbacked = FindUnbacked(sym)) {
-    return Error{Code::kUnsupported, fmt::format("a size depends on data (symbol {})", *unbacked), "", "make the shape a function of the inputs' shapes"};
+    return Error{Code::kUnsupported, fmt::format("a size depends on data (symbol {})", *unbacked), "",
+                 "make the shape a function of the inputs' shapes"};
   }
   ASSIGN_OR_RETURN(const Ratio r, ToRatio(sym));
   return Floor(r);
@@ -240,14 +252,18 @@ Result<Expr> ToExpr(const Sym& sym) {
 
 Result<double> EvalNumber(const Sym& sym, const std::map<std::string, int64_t>& bindings) {
   switch (sym.kind) {
-    case Sym::Kind::kInt: case Sym::Kind::kBool: return static_cast<double>(sym.i);
-    case Sym::Kind::kFloat: return sym.f;
+    case Sym::Kind::kInt:
+    case Sym::Kind::kBool:
+      return static_cast<double>(sym.i);
+    case Sym::Kind::kFloat:
+      return sym.f;
     case Sym::Kind::kSymbol: {
       const auto it = bindings.find(sym.name);
       if (it != bindings.end()) return static_cast<double>(it->second);
       return Error{Code::kBadInput, fmt::format("size symbol '{}' has no value", sym.name), "", ""};
     }
-    case Sym::Kind::kCall: break;
+    case Sym::Kind::kCall:
+      break;
   }
   std::vector<double> x;
   for (const Sym& operand : sym.operands) {

@@ -46,7 +46,8 @@ class File {
   int64_t bytes_;
 };
 
-Error Bad(const std::string& path, std::string what, std::string hint = "export the model again with torch.export.save") {
+Error Bad(const std::string& path, std::string what,
+          std::string hint = "export the model again with torch.export.save") {
   return {Code::kBadInput, std::move(what), path, std::move(hint)};
 }
 
@@ -74,7 +75,8 @@ Result<Directory> FindDirectory(File& file, const std::string& path) {
     if (d.offset != 0xffffffff && d.bytes != 0xffffffff && d.entries != 0xffff) return d;
     std::string end64;
     if (at < kLocator64Bytes || U32(&tail[at - kLocator64Bytes]) != kLocator64Signature ||
-        !file.Read(Field(&tail[at - kLocator64Bytes + 8], 8), kEnd64Bytes, &end64) || U32(&end64[0]) != kEnd64Signature) {
+        !file.Read(Field(&tail[at - kLocator64Bytes + 8], 8), kEnd64Bytes, &end64) ||
+        U32(&end64[0]) != kEnd64Signature) {
       return Bad(path, "the zip64 directory is broken");
     }
     return Directory{Field(&end64[48], 8), Field(&end64[40], 8), Field(&end64[32], 8)};
@@ -113,7 +115,8 @@ Result<ZipDirectory> ZipDirectory::Open(const std::string& path) {
   std::error_code failed;
   const auto status = std::filesystem::status(path, failed);
   if (!std::filesystem::exists(status)) return Bad(path, "there is no such file", "check the path");
-  if (std::filesystem::is_directory(status)) return Bad(path, "this is a directory, not a .pt2 file", "give the .pt2 file");
+  if (std::filesystem::is_directory(status))
+    return Bad(path, "this is a directory, not a .pt2 file", "give the .pt2 file");
   const auto size = std::filesystem::file_size(path, failed);
   if (failed) return Bad(path, "the file can't be read: " + failed.message(), "");
   if (size == 0) return Bad(path, "the file is empty");
@@ -146,14 +149,16 @@ Result<ZipDirectory> ZipDirectory::Open(const std::string& path) {
                  "such a file was not written by torch.export.save: don't use it");
     }
     if (method != 0 || packed != bytes) {
-      return Bad(path, fmt::format("member '{}' is compressed", name), "torch.export.save stores members uncompressed: don't repack the file");
+      return Bad(path, fmt::format("member '{}' is compressed", name),
+                 "torch.export.save stores members uncompressed: don't repack the file");
     }
     if (flags & 1) return Bad(path, fmt::format("member '{}' is encrypted", name));
     std::string local;
     if (!file.Read(header, kLocalBytes, &local) || U32(&local[0]) != kLocalSignature) return broken;
     const uint64_t offset = header + kLocalBytes + U16(&local[26]) + U16(&local[28]);
     if (offset > size || bytes > size - offset) {
-      return Bad(path, fmt::format("member '{}' of {} bytes reaches past the end of the file", name, bytes), "copy or export the file again");
+      return Bad(path, fmt::format("member '{}' of {} bytes reaches past the end of the file", name, bytes),
+                 "copy or export the file again");
     }
     if (!zip.members_.emplace(name, ZipMember{static_cast<int64_t>(offset), static_cast<int64_t>(bytes), crc}).second) {
       return Bad(path, fmt::format("the archive holds two members named '{}'", name));
@@ -178,7 +183,8 @@ Result<std::string> ZipDirectory::Read(std::string_view name) const {
   boost::crc_32_type crc;
   crc.process_bytes(data.data(), data.size());
   if (crc.checksum() != member->crc) {
-    return Bad(path_, fmt::format("member '{}' is damaged: its checksum differs", name), "copy or export the file again");
+    return Bad(path_, fmt::format("member '{}' is damaged: its checksum differs", name),
+               "copy or export the file again");
   }
   return data;
 }

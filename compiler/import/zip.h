@@ -18,7 +18,7 @@ namespace autospc::import {
 struct ZipMember {
   int64_t offset = 0;  // of the first byte of its data, from the start of the file
   int64_t bytes = 0;
-  uint32_t crc = 0;    // CRC-32 of its data
+  uint32_t crc = 0;  // CRC-32 of its data
 };
 
 class ZipDirectory {

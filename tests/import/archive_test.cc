@@ -1,7 +1,8 @@
 // What can be wrong with a .pt2 file before its graph is read: each is one clear error.
+#include "compiler/import/archive.h"
+
 #include <gtest/gtest.h>
 
-#include "compiler/import/archive.h"
 #include "tests/import/pt2_builder.h"
 
 namespace autospc::import {
@@ -106,12 +107,12 @@ TEST(Archive, SizesAreHeldAgainstTheFile) {
   std::string huge = with(entry + 20, 4);
   for (int i = 0; i < 4; ++i) huge[entry + 24 + i] = huge[entry + 20 + i];
   ExpectError(huge, "past the end of the file");
-  ErrorOf(with(entry + 42, 4));                              // where the member's header lies
-  ErrorOf(with(entry + 28, 2));                              // length of its name
-  ErrorOf(with(entry + 30, 2));                              // length of its extra field
-  ErrorOf(with(end + 10, 2));                                // number of entries
-  ExpectError(with(end + 12, 4), "past the end");            // bytes of the directory
-  ExpectError(with(end + 16, 4), "past the end");            // where it lies
+  ErrorOf(with(entry + 42, 4));                    // where the member's header lies
+  ErrorOf(with(entry + 28, 2));                    // length of its name
+  ErrorOf(with(entry + 30, 2));                    // length of its extra field
+  ErrorOf(with(end + 10, 2));                      // number of entries
+  ExpectError(with(end + 12, 4), "past the end");  // bytes of the directory
+  ExpectError(with(end + 16, 4), "past the end");  // where it lies
 }
 
 // A flipped bit in the graph's text is noticed.

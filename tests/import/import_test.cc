@@ -1,7 +1,8 @@
 // Graphs that can't be taken, each with what is said of them, and what becomes of inputs, arguments and outputs.
+#include "compiler/import/import.h"
+
 #include <gtest/gtest.h>
 
-#include "compiler/import/import.h"
 #include "compiler/import/source.h"
 #include "tests/import/pt2_builder.h"
 
@@ -18,7 +19,8 @@ using testing::Pt2Builder;
 using testing::SmallModel;
 using testing::T;
 
-void ExpectError(const Pt2Builder& b, Code code, const std::string& what, const std::string& where = "m.pt2", const ImportOptions& options = {}) {
+void ExpectError(const Pt2Builder& b, Code code, const std::string& what, const std::string& where = "m.pt2",
+                 const ImportOptions& options = {}) {
   const auto model = b.Import(options);
   ASSERT_FALSE(model.ok()) << "accepted, and not refused for: " << what;
   EXPECT_EQ(model.error().code, code) << model.error().Format();
@@ -36,7 +38,8 @@ ir::Graph GraphOf(const Pt2Builder& b, const ImportOptions& options = {}) {
 const ir::Node& NodeOf(const ir::Graph& g, const std::string& value) { return *g.producer(g.FindValue(value)); }
 
 // SmallModel with x -> op -> sum.
-Pt2Builder WithNode(const std::string& op, const std::vector<json>& inputs, const json& meta, std::vector<std::string> results = {"y"}) {
+Pt2Builder WithNode(const std::string& op, const std::vector<json>& inputs, const json& meta,
+                    std::vector<std::string> results = {"y"}) {
   Pt2Builder b;
   b.program["range_constraints"]["s0"] = {{"min_val", 2}, {"max_val", 256}};
   b.User("x", Meta({2, kS, 4}));
@@ -105,83 +108,128 @@ TEST(Import, ADecomposedExportIsToldOf) {
 }
 
 TEST(Import, OpsThatLibTorchLacks) {
-  ExpectError(WithNode("mine.op.default", {In("x", T("x"))}, Meta({2, kS, 4})), Code::kUnsupported, "mine.op.default", "node 'y' (model/net.py:7)");
+  ExpectError(WithNode("mine.op.default", {In("x", T("x"))}, Meta({2, kS, 4})), Code::kUnsupported, "mine.op.default",
+              "node 'y' (model/net.py:7)");
   ExpectError(WithNode("aten.gelu.mine", {In("self", T("x"))}, Meta({2, kS, 4})), Code::kUnsupported, "aten.gelu.mine");
   auto b = WithNode("aten.gelu.default", {In("self", T("x"))}, Meta({2, kS, 4}));
   b.graph()["nodes"][0]["target"] = "my_module.my_function";
   ExpectError(b, Code::kUnsupported, "my_module.my_function");
-  ExpectError(WithNode("higher_order.cond", {In("", T("x"))}, Meta({2, kS, 4})), Code::kUnsupported, "higher-order op 'cond'");
+  ExpectError(WithNode("higher_order.cond", {In("", T("x"))}, Meta({2, kS, 4})), Code::kUnsupported,
+              "higher-order op 'cond'");
 }
 
 TEST(Import, DataDependentShapes) {
-  ExpectError(WithNode("aten.nonzero.default", {In("self", T("x"))}, Meta({5, 3}, testing::kInt64)), Code::kUnsupported, "depends on data", "net.py:7");
+  ExpectError(WithNode("aten.nonzero.default", {In("self", T("x"))}, Meta({5, 3}, testing::kInt64)), Code::kUnsupported,
+              "depends on data", "net.py:7");
   // Index by a mask, but not by positions.
-  auto b = WithNode("aten.index.Tensor", {In("self", T("x")), In("indices", {{"as_tensors", {{{"name", "m"}}}}})}, Meta({9}));
+  auto b = WithNode("aten.index.Tensor", {In("self", T("x")), In("indices", {{"as_tensors", {{{"name", "m"}}}}})},
+                    Meta({9}));
   b.User("m", Meta({2, kS, 4}, testing::kBool));
   ExpectError(b, Code::kUnsupported, "depends on data");
   b.graph()["tensor_values"]["m"] = Meta({3}, testing::kInt64);
   EXPECT_TRUE(b.Import().ok());
-  ExpectError(WithNode("aten.relu.default", {In("self", T("x"))}, Meta({"Symbol('u0', integer=True)"})), Code::kUnsupported, "symbol u0", "node 'y'");
+  ExpectError(WithNode("aten.relu.default", {In("self", T("x"))}, Meta({"Symbol('u0', integer=True)"})),
+              Code::kUnsupported, "symbol u0", "node 'y'");
   // A number read from a tensor.
-  b = WithNode("aten.mul.Tensor", {In("self", T("x")), In("other", {{"as_sym_int", {{"as_name", "n"}}}})}, Meta({2, kS, 4}));
+  b = WithNode("aten.mul.Tensor", {In("self", T("x")), In("other", {{"as_sym_int", {{"as_name", "n"}}}})},
+               Meta({2, kS, 4}));
   b.graph()["sym_int_values"]["n"] = testing::Size("Symbol('u1', integer=True)");
   ExpectError(b, Code::kUnsupported, "symbol u1");
   // One that only an assert reads does no harm.
   b = SmallModel();
   b.graph()["sym_int_values"]["n"] = testing::Size("Symbol('u1', integer=True)");
-  b.graph()["nodes"].push_back(MakeNode("aten.item.default", {In("self", T("loss"))}, {{{"as_sym_int", {{"as_name", "n"}}}}}, "n"));
-  b.graph()["nodes"].push_back(MakeNode("aten.sym_constrain_range.default", {In("size", {{"as_sym_int", {{"as_name", "n"}}}})}, {}, "c"));
+  b.graph()["nodes"].push_back(
+      MakeNode("aten.item.default", {In("self", T("loss"))}, {{{"as_sym_int", {{"as_name", "n"}}}}}, "n"));
+  b.graph()["nodes"].push_back(
+      MakeNode("aten.sym_constrain_range.default", {In("size", {{"as_sym_int", {{"as_name", "n"}}}})}, {}, "c"));
   EXPECT_EQ(GraphOf(b).nodes().size(), 2u);
 }
 
 TEST(Import, NamesThatDangle) {
-  ExpectError(WithNode("aten.relu.default", {In("self", T("nobody"))}, Meta({2, kS, 4})), Code::kBadInput, "'nobody'", "node 'y'");
+  ExpectError(WithNode("aten.relu.default", {In("self", T("nobody"))}, Meta({2, kS, 4})), Code::kBadInput, "'nobody'",
+              "node 'y'");
   auto b = WithNode("aten.relu.default", {In("self", T("x"))}, Meta({2, kS, 4}));
   b.graph()["tensor_values"].erase("y");
   ExpectError(b, Code::kBadInput, "'y' has no recorded shape");
   b = SmallModel();
   b.Output("nobody");
   ExpectError(b, Code::kBadInput, "'nobody'", "output_specs");
-  b = WithNode("aten.view.default", {In("self", T("x")), In("size", {{"as_sym_ints", {{{"as_name", "nobody"}}}}})}, Meta({8}));
+  b = WithNode("aten.view.default", {In("self", T("x")), In("size", {{"as_sym_ints", {{{"as_name", "nobody"}}}}})},
+               Meta({8}));
   ExpectError(b, Code::kBadInput, "'nobody'");
   b = WithNode("aten.relu.default", {In("self", T("x"))}, Meta({2, kS, 4}), {"x"});
   ExpectError(b, Code::kBadInput, "'x' is defined twice");
 }
 
 TEST(Import, Arguments) {
-  ExpectError(WithNode("aten.gelu.default", {In("self", T("x")), In("aproximate", {{"as_string", "none"}})}, Meta({2, kS, 4})), Code::kBadInput, "no argument 'aproximate'");
+  ExpectError(
+      WithNode("aten.gelu.default", {In("self", T("x")), In("aproximate", {{"as_string", "none"}})}, Meta({2, kS, 4})),
+      Code::kBadInput, "no argument 'aproximate'");
   ExpectError(WithNode("aten.gelu.default", {}, Meta({2, kS, 4})), Code::kBadInput, "lacks its argument 'self'");
-  ExpectError(WithNode("aten.gelu.default", {In("self", T("x")), In("self", T("x"))}, Meta({2, kS, 4})), Code::kBadInput, "given twice");
-  ExpectError(WithNode("aten.gelu.default", {In("self", {{"as_complex", {{"real", 0}, {"imag", 1}}}})}, Meta({2, kS, 4})), Code::kUnsupported, "as_complex");
-  ExpectError(WithNode("aten.to.dtype", {In("self", T("x")), In("dtype", {{"as_scalar_type", 30}})}, Meta({2, kS, 4})), Code::kUnsupported, "float8_e5m2");
-  ExpectError(WithNode("aten.mul.Tensor", {In("self", T("x")), In("other", {{"as_float", "seven"}})}, Meta({2, kS, 4})), Code::kBadInput, "'seven'");
-  ExpectError(WithNode("aten.to_sparse.default", {In("self", T("x"))}, [] { json m = Meta({2, 3}); m["layout"] = 1; return m; }()), Code::kUnsupported, "sparse");
+  ExpectError(WithNode("aten.gelu.default", {In("self", T("x")), In("self", T("x"))}, Meta({2, kS, 4})),
+              Code::kBadInput, "given twice");
+  ExpectError(
+      WithNode("aten.gelu.default", {In("self", {{"as_complex", {{"real", 0}, {"imag", 1}}}})}, Meta({2, kS, 4})),
+      Code::kUnsupported, "as_complex");
+  ExpectError(WithNode("aten.gelu.default", {In("self", {{"as_none", true}})}, Meta({2, kS, 4})), Code::kBadInput,
+              "argument 'self' of aten.gelu.default has the wrong type");
+  ExpectError(WithNode("aten.gelu.default", {In("self", T("x")), In("approximate", {{"as_int", 1}})}, Meta({2, kS, 4})),
+              Code::kBadInput, "wrong type");
+  ExpectError(WithNode("aten.to.dtype", {In("self", T("x")), In("dtype", {{"as_scalar_type", 30}})}, Meta({2, kS, 4})),
+              Code::kUnsupported, "float8_e5m2");
+  ExpectError(WithNode("aten.mul.Tensor", {In("self", T("x")), In("other", {{"as_float", "seven"}})}, Meta({2, kS, 4})),
+              Code::kBadInput, "'seven'");
+  ExpectError(WithNode("aten.to_sparse.default", {In("self", T("x"))},
+                       [] {
+                         json m = Meta({2, 3});
+                         m["layout"] = 1;
+                         return m;
+                       }()),
+              Code::kUnsupported, "sparse");
 
   // By name, in any order; defaults of each kind.
-  const auto g = GraphOf(WithNode("aten.slice.Tensor", {In("step", {{"as_int", 2}}), In("self", T("x"))}, Meta({1, kS, 4})));
+  const auto g =
+      GraphOf(WithNode("aten.slice.Tensor", {In("step", {{"as_int", 2}}), In("self", T("x"))}, Meta({1, kS, 4})));
   const ir::Node& slice = NodeOf(g, "y");
   EXPECT_EQ(slice.args[1].int_value(), 0);
   EXPECT_TRUE(slice.args[2].is_none());
   EXPECT_EQ(slice.args[4].int_value(), 2);
   const auto g2 = GraphOf(WithNode("aten.contiguous.default", {In("self", T("x"))}, Meta({2, kS, 4})));
   EXPECT_EQ(NodeOf(g2, "y").args[1], ir::Arg::MemoryFormat("contiguous"));
-  const auto g3 = GraphOf(WithNode("aten.mul.Tensor", {In("self", T("x")), In("other", {{"as_float", "-Infinity"}})}, Meta({2, kS, 4})));
+  const auto g3 = GraphOf(
+      WithNode("aten.mul.Tensor", {In("self", T("x")), In("other", {{"as_float", "-Infinity"}})}, Meta({2, kS, 4})));
   EXPECT_EQ(NodeOf(g3, "y").args[1].f, -INFINITY);
   // A single int for int[1], a device of a GPU export.
   const auto g4 = GraphOf(WithNode("aten.mean.dim", {In("self", T("x")), In("dim", {{"as_int", -1}})}, Meta({2, kS})));
   EXPECT_EQ(NodeOf(g4, "y").args[1].kind, ir::Arg::Kind::kIntList);
-  const auto g5 = GraphOf(WithNode("aten.arange.default", {In("end", {{"as_int", 4}}), In("device", {{"as_device", {{"type", "cuda"}, {"index", 1}}}})},
-                                   Meta({4}, testing::kFloat32, "cuda")));
+  const auto g5 =
+      GraphOf(WithNode("aten.arange.default",
+                       {In("end", {{"as_int", 4}}), In("device", {{"as_device", {{"type", "cuda"}, {"index", 1}}}})},
+                       Meta({4}, testing::kFloat32, "cuda")));
   EXPECT_EQ(NodeOf(g5, "y").args[3], ir::Arg::Device("cpu"));
 }
 
 TEST(Import, MinusOneBecomesTheRecordedSize) {
-  const auto minus_one = [](const std::string& op, const json& sizes, const json& meta) { return GraphOf(WithNode(op, {In("self", T("x")), In("size", sizes)}, meta)); };
-  EXPECT_EQ(NodeOf(minus_one("aten.view.default", {{"as_ints", {-1, 4}}}, Meta({"Mul(Integer(2), " + kS + ")", 4})), "y").args[1].ints[0].ToString(), "mul(2, s0)");
-  EXPECT_EQ(NodeOf(minus_one("aten.expand.default", {{"as_ints", {3, 2, -1, 4}}}, Meta({3, 2, kS, 4})), "y").args[1].ints[2].ToString(), "s0");
-  const auto g = GraphOf(WithNode("aten.reshape.default", {In("self", T("x")), In("shape", {{"as_ints", {-1}}})}, Meta({"Mul(Integer(8), " + kS + ")"})));
+  const auto minus_one = [](const std::string& op, const json& sizes, const json& meta) {
+    return GraphOf(WithNode(op, {In("self", T("x")), In("size", sizes)}, meta));
+  };
+  EXPECT_EQ(
+      NodeOf(minus_one("aten.view.default", {{"as_ints", {-1, 4}}}, Meta({"Mul(Integer(2), " + kS + ")", 4})), "y")
+          .args[1]
+          .ints[0]
+          .ToString(),
+      "mul(2, s0)");
+  EXPECT_EQ(NodeOf(minus_one("aten.expand.default", {{"as_ints", {3, 2, -1, 4}}}, Meta({3, 2, kS, 4})), "y")
+                .args[1]
+                .ints[2]
+                .ToString(),
+            "s0");
+  const auto g = GraphOf(WithNode("aten.reshape.default", {In("self", T("x")), In("shape", {{"as_ints", {-1}}})},
+                                  Meta({"Mul(Integer(8), " + kS + ")"})));
   EXPECT_EQ(NodeOf(g, "y").args[1].ints[0].ToString(), "mul(8, s0)");
-  const auto u = GraphOf(WithNode("aten.unflatten.int", {In("self", T("x")), In("dim", {{"as_int", -1}}), In("sizes", {{"as_ints", {2, -1}}})}, Meta({2, kS, 2, 2})));
+  const auto u = GraphOf(WithNode(
+      "aten.unflatten.int", {In("self", T("x")), In("dim", {{"as_int", -1}}), In("sizes", {{"as_ints", {2, -1}}})},
+      Meta({2, kS, 2, 2})));
   EXPECT_EQ(NodeOf(u, "y").args[2].ints[1].value(), 2);
 }
 
@@ -233,10 +281,12 @@ TEST(Import, OtherOutputs) {
   EXPECT_NE(model->warnings.at(0).find("'x'"), std::string::npos);
 
   b = SmallModel();
-  b.output_specs().push_back({{"gradient_to_parameter", {{"arg", {{"name", "linear"}}}, {"parameter_name", "lin.weight"}}}});
+  b.output_specs().push_back(
+      {{"gradient_to_parameter", {{"arg", {{"name", "linear"}}}, {"parameter_name", "lin.weight"}}}});
   ExpectError(b, Code::kUnsupported, "joint export");
   b = SmallModel();
-  b.output_specs().push_back({{"parameter_mutation", {{"arg", {{"name", "linear"}}}, {"parameter_name", "lin.weight"}}}});
+  b.output_specs().push_back(
+      {{"parameter_mutation", {{"arg", {{"name", "linear"}}}, {"parameter_name", "lin.weight"}}}});
   ExpectError(b, Code::kUnsupported, "'lin.weight'");
   b = SmallModel();
   b.input_specs().push_back({{"custom_obj", {{"arg", {{"name", "o"}}}, {"custom_obj_name", "o"}}}});
@@ -264,8 +314,15 @@ TEST(Import, ShapesThatDisagree) {
 }
 
 TEST(Source, Frames) {
-  EXPECT_EQ(SourceOf("  File \"/a/b/net.py\", line 12, in forward\n    x\n  File \"torch/nn/modules/linear.py\", line 3, in forward").Full(), "/a/b/net.py:12");
-  EXPECT_EQ(SourceOf("  File \"/a/b/net.py\", line 12, in forward\n    x\n  File \"/v/site-packages/torch/nn/f.py\", line 3, in f").Short(), "net.py:12");
+  EXPECT_EQ(SourceOf("  File \"/a/b/net.py\", line 12, in forward\n    x\n  File \"torch/nn/modules/linear.py\", line "
+                     "3, in forward")
+                .Full(),
+            "/a/b/net.py:12");
+  EXPECT_EQ(
+      SourceOf(
+          "  File \"/a/b/net.py\", line 12, in forward\n    x\n  File \"/v/site-packages/torch/nn/f.py\", line 3, in f")
+          .Short(),
+      "net.py:12");
   EXPECT_EQ(SourceOf("  File \"a.py\", line 1, in f\n  File \"b.py\", line 2, in g").Short(), "b.py:2");
   EXPECT_EQ(SourceOf("  File \"torch/x.py\", line 1, in f").Short(), "x.py:1");
   EXPECT_EQ(SourceOf("  File \"<eval_with_key>.1\", line 1, in f").Short(), "");

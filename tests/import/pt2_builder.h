@@ -1,16 +1,15 @@
 // Small .pt2 files made by hand, so that each way in which one can be broken has a test.
 #pragma once
 
+#include <boost/crc.hpp>
 #include <cstdint>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <utility>
 #include <vector>
-
-#include <boost/crc.hpp>
-#include <nlohmann/json.hpp>
 
 #include "compiler/import/import.h"
 
@@ -80,16 +79,24 @@ inline std::string Zip(const std::vector<std::pair<std::string, std::string>>& m
 }
 
 // Sizes: an int, or the srepr of an expression.
-inline json Size(const json& size) { return size.is_string() ? json{{"as_expr", {{"expr_str", size}}}} : json{{"as_int", size}}; }
+inline json Size(const json& size) {
+  return size.is_string() ? json{{"as_expr", {{"expr_str", size}}}} : json{{"as_int", size}};
+}
 inline const std::string kS = "Symbol('s0', positive=True, integer=True)";
 inline const std::string kB = "Symbol('s1', positive=True, integer=True)";
 
 constexpr int kInt64 = 5, kFloat16 = 6, kFloat32 = 7, kFloat64 = 8, kBool = 12, kBFloat16 = 13;
 
 // Contiguous where all sizes are numbers; a symbolic one makes the strides before it 1, which nothing here reads.
-inline json Meta(const std::vector<json>& sizes, int dtype = kFloat32, const std::string& device = "cpu", bool requires_grad = false) {
-  json meta = {{"dtype", dtype}, {"sizes", json::array()}, {"strides", json::array()}, {"requires_grad", requires_grad},
-               {"device", {{"type", device}, {"index", nullptr}}}, {"storage_offset", {{"as_int", 0}}}, {"layout", 7}};
+inline json Meta(const std::vector<json>& sizes, int dtype = kFloat32, const std::string& device = "cpu",
+                 bool requires_grad = false) {
+  json meta = {{"dtype", dtype},
+               {"sizes", json::array()},
+               {"strides", json::array()},
+               {"requires_grad", requires_grad},
+               {"device", {{"type", device}, {"index", nullptr}}},
+               {"storage_offset", {{"as_int", 0}}},
+               {"layout", 7}};
   int64_t stride = 1;
   std::vector<json> strides;
   for (size_t i = sizes.size(); i-- > 0;) {
@@ -104,26 +111,48 @@ inline json Meta(const std::vector<json>& sizes, int dtype = kFloat32, const std
 inline json T(const std::string& name) { return {{"as_tensor", {{"name", name}}}}; }
 inline json In(const std::string& name, json arg) { return {{"name", name}, {"arg", std::move(arg)}, {"kind", 1}}; }
 
-inline json MakeNode(const std::string& op, const std::vector<json>& inputs, const std::vector<json>& outputs, const std::string& name = "") {
-  const std::string label = !name.empty() ? name : !outputs.empty() && outputs[0].contains("as_tensor") ? outputs[0]["as_tensor"]["name"].get<std::string>() : op;
-  return {{"target", "torch.ops." + op}, {"inputs", inputs}, {"outputs", outputs}, {"name", label},
-          {"metadata", {{"stack_trace", "  File \"model/net.py\", line 7, in forward\n    y = f(x)\n  File \"torch/nn/functional.py\", line 9, in f\n    return g(x)"},
-                        {"nn_module_stack", "L__self__,,Net;L__self__block,block,Block"}}}};
+inline json MakeNode(const std::string& op, const std::vector<json>& inputs, const std::vector<json>& outputs,
+                     const std::string& name = "") {
+  const std::string label = !name.empty() ? name
+                            : !outputs.empty() && outputs[0].contains("as_tensor")
+                                ? outputs[0]["as_tensor"]["name"].get<std::string>()
+                                : op;
+  return {{"target", "torch.ops." + op},
+          {"inputs", inputs},
+          {"outputs", outputs},
+          {"name", label},
+          {"metadata",
+           {{"stack_trace",
+             "  File \"model/net.py\", line 7, in forward\n    y = f(x)\n  File \"torch/nn/functional.py\", line 9, in "
+             "f\n    return g(x)"},
+            {"nn_module_stack", "L__self__,,Net;L__self__block,block,Block"}}}};
 }
 
 inline json MakeGraph() {
-  return {{"inputs", json::array()}, {"outputs", json::array()}, {"nodes", json::array()}, {"tensor_values", json::object()},
-          {"sym_int_values", json::object()}, {"sym_bool_values", json::object()}, {"sym_float_values", json::object()},
-          {"is_single_tensor_return", false}, {"custom_obj_values", json::object()}};
+  return {{"inputs", json::array()},
+          {"outputs", json::array()},
+          {"nodes", json::array()},
+          {"tensor_values", json::object()},
+          {"sym_int_values", json::object()},
+          {"sym_bool_values", json::object()},
+          {"sym_float_values", json::object()},
+          {"is_single_tensor_return", false},
+          {"custom_obj_values", json::object()}};
 }
 
 // A model: inputs, nodes, outputs are added one by one.
 class Pt2Builder {
  public:
   Pt2Builder() {
-    program = {{"graph_module", {{"graph", MakeGraph()}, {"signature", {{"input_specs", json::array()}, {"output_specs", json::array()}}}}},
-               {"opset_version", {{"aten", 10}}}, {"range_constraints", json::object()}, {"schema_version", {{"major", 8}, {"minor", 17}}},
-               {"verifiers", {"TRAINING"}}, {"torch_version", "2.11.0"}, {"guards_code", json::array()}};
+    program = {
+        {"graph_module",
+         {{"graph", MakeGraph()}, {"signature", {{"input_specs", json::array()}, {"output_specs", json::array()}}}}},
+        {"opset_version", {{"aten", 10}}},
+        {"range_constraints", json::object()},
+        {"schema_version", {{"major", 8}, {"minor", 17}}},
+        {"verifiers", {"TRAINING"}},
+        {"torch_version", "2.11.0"},
+        {"guards_code", json::array()}};
   }
 
   json& graph() { return program["graph_module"]["graph"]; }
@@ -136,9 +165,12 @@ class Pt2Builder {
     input_specs().push_back(spec);
     return *this;
   }
-  Pt2Builder& User(const std::string& name, const json& meta) { return Input(name, meta, {{"user_input", {{"arg", T(name)}}}}); }
+  Pt2Builder& User(const std::string& name, const json& meta) {
+    return Input(name, meta, {{"user_input", {{"arg", T(name)}}}});
+  }
   // `data`: the member's bytes; the same member may hold several parameters.
-  Pt2Builder& Parameter(const std::string& fqn, json meta, const std::string& member, int64_t offset = 0, bool grad = true) {
+  Pt2Builder& Parameter(const std::string& fqn, json meta, const std::string& member, int64_t offset = 0,
+                        bool grad = true) {
     std::string placeholder = "p_" + fqn;
     std::replace(placeholder.begin(), placeholder.end(), '.', '_');
     meta["requires_grad"] = grad;
@@ -149,11 +181,14 @@ class Pt2Builder {
   }
   Pt2Builder& Buffer(const std::string& fqn, const json& meta, const std::string& member, bool persistent) {
     const std::string placeholder = "b_" + fqn;
-    Input(placeholder, meta, {{"buffer", {{"arg", {{"name", placeholder}}}, {"buffer_name", fqn}, {"persistent", persistent}}}});
-    (persistent ? weights : constants)[fqn] = {{"path_name", member}, {"is_param", false}, {"use_pickle", false}, {"tensor_meta", meta}};
+    Input(placeholder, meta,
+          {{"buffer", {{"arg", {{"name", placeholder}}}, {"buffer_name", fqn}, {"persistent", persistent}}}});
+    (persistent ? weights : constants)[fqn] = {
+        {"path_name", member}, {"is_param", false}, {"use_pickle", false}, {"tensor_meta", meta}};
     return *this;
   }
-  Pt2Builder& Node(const std::string& op, const std::vector<json>& inputs, const std::string& result, const json& meta) {
+  Pt2Builder& Node(const std::string& op, const std::vector<json>& inputs, const std::string& result,
+                   const json& meta) {
     graph()["nodes"].push_back(MakeNode(op, inputs, {T(result)}));
     graph()["tensor_values"][result] = meta;
     return *this;

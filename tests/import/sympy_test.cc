@@ -49,7 +49,8 @@ TEST(Sympy, RationalsMeetInOneDivision) {
 
 TEST(Sympy, FloatsAndComparisons) {
   const auto number = [](const std::string& text, int64_t s) { return *EvalNumber(*ParseSrepr(text), {{"s0", s}}); };
-  EXPECT_DOUBLE_EQ(number("FloatTrueDiv(Float('1.0', precision=53), OpaqueUnaryFn_sqrt(ToFloat(" + kS + ")))", 16), 0.25);
+  EXPECT_DOUBLE_EQ(number("FloatTrueDiv(Float('1.0', precision=53), OpaqueUnaryFn_sqrt(ToFloat(" + kS + ")))", 16),
+                   0.25);
   EXPECT_DOUBLE_EQ(number("FloatPow(ToFloat(" + kS + "), Float('0.5', precision=53))", 16), 4);
   EXPECT_EQ(number("Where(StrictGreaterThan(" + kS + ", Integer(4)), Integer(1), Integer(2))", 5), 1);
   EXPECT_EQ(number("And(true, Equality(" + kS + ", Integer(5)))", 5), 1);
@@ -65,8 +66,8 @@ TEST(Sympy, WhatDependsOnDataIsRefused) {
 }
 
 TEST(Sympy, WhatIsNoExpressionIsAnError) {
-  for (const char* bad : {"", "Integer(", "Integer(x)", "Symbol(s0)", "Symbol('')", "Add(Integer(1)", "Add(Integer(1),)", "Integer(1) 2",
-                          "Integer(99999999999999999999)", ")", "Float('x')"}) {
+  for (const char* bad : {"", "Integer(", "Integer(x)", "Symbol(s0)", "Symbol('')", "Add(Integer(1)",
+                          "Add(Integer(1),)", "Integer(1) 2", "Integer(99999999999999999999)", ")", "Float('x')"}) {
     EXPECT_FALSE(ParseSrepr(bad).ok()) << bad;
   }
   std::string deep;

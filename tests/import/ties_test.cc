@@ -13,16 +13,19 @@ using testing::Meta;
 using testing::Pt2Builder;
 using testing::T;
 
-// ids -> embedding(head.weight) in module `embed` -> linear(head.weight) -> sum, embed.weight unused, as exports have it.
+// ids -> embedding(head.weight) in module `embed` -> linear(head.weight) -> sum, embed.weight unused, as exports have
+// it.
 Pt2Builder TiedModel(const std::string& head_member, int64_t head_offset = 0) {
   Pt2Builder b;
   b.Parameter("embed.weight", Meta({4, 4}), "weight_0", 0, false);
   b.Parameter("head.weight", Meta({4, 4}), head_member, head_offset);
   b.User("ids", Meta({2, 3}, testing::kInt64));
   b.Node("aten.embedding.default", {In("weight", T("p_head_weight")), In("indices", T("ids"))}, "e", Meta({2, 3, 4}));
-  b.graph()["nodes"].back()["metadata"]["nn_module_stack"] = "L__self__,,Net;L__self__embed,embed,torch.nn.modules.sparse.Embedding";
+  b.graph()["nodes"].back()["metadata"]["nn_module_stack"] =
+      "L__self__,,Net;L__self__embed,embed,torch.nn.modules.sparse.Embedding";
   b.Node("aten.linear.default", {In("input", T("e")), In("weight", T("p_head_weight"))}, "l", Meta({2, 3, 4}));
-  b.graph()["nodes"].back()["metadata"]["nn_module_stack"] = "L__self__,,Net;L__self__head,head,torch.nn.modules.linear.Linear";
+  b.graph()["nodes"].back()["metadata"]["nn_module_stack"] =
+      "L__self__,,Net;L__self__head,head,torch.nn.modules.linear.Linear";
   b.Node("aten.sum.default", {In("self", T("l"))}, "loss", Meta({}));
   b.Output("loss");
   return b;
@@ -112,7 +115,9 @@ TEST(Ties, DataThatNoCheckpointHolds) {
   auto b = TiedModel("weight_0").Data("weights/weight_0", "");
   b.Buffer("freq", Meta({4}), "tensor_0", false).Data("constants/tensor_0", "");
   EXPECT_TRUE(b.Import().ok());  // nobody uses it
-  b.graph()["nodes"].insert(b.graph()["nodes"].begin() + 1, testing::MakeNode("aten.mul.Tensor", {In("self", T("e")), In("other", T("b_freq"))}, {T("f")}));
+  b.graph()["nodes"].insert(
+      b.graph()["nodes"].begin() + 1,
+      testing::MakeNode("aten.mul.Tensor", {In("self", T("e")), In("other", T("b_freq"))}, {T("f")}));
   b.graph()["tensor_values"]["f"] = Meta({2, 3, 4});
   b.graph()["nodes"][2]["inputs"][0]["arg"] = T("f");
   const auto model = b.Import();
@@ -122,7 +127,8 @@ TEST(Ties, DataThatNoCheckpointHolds) {
   EXPECT_NE(model.error().hint.find("FakeTensorMode"), std::string::npos);
   // In the state dict it comes from the checkpoint.
   b.constants.erase("freq");
-  b.weights["freq"] = {{"path_name", "weight_0"}, {"is_param", false}, {"use_pickle", false}, {"tensor_meta", Meta({4})}};
+  b.weights["freq"] = {
+      {"path_name", "weight_0"}, {"is_param", false}, {"use_pickle", false}, {"tensor_meta", Meta({4})}};
   for (auto& spec : b.input_specs()) {
     if (spec.contains("buffer")) spec["buffer"]["persistent"] = true;
   }

@@ -1,13 +1,12 @@
 // Every model at hand, imported, bound and replayed with its own weights: each node's result has the dtype, sizes and
 // strides that the graph records, and the loss is the golden's.
+#include <ATen/core/grad_mode.h>
 #include <gtest/gtest.h>
 
 #include <chrono>
 #include <cstring>
 #include <filesystem>
 #include <ostream>
-
-#include <ATen/core/grad_mode.h>
 
 #include "compiler/import/import.h"
 #include "runtime/package/safetensors.h"
@@ -69,7 +68,8 @@ TEST_P(Zoo, ReplaysToTheGoldensLoss) {
   bindings.seq_len = c.seq_len;
   const auto batch_of = [&](const Model& m) -> std::optional<int64_t> {
     for (const auto& in : m.graph.inputs) {
-      if (in.kind == ir::InputKind::kUser && !m.graph.value(in.value).sizes[0].is_const()) return golden->Find("in." + in.name)->sizes[0];
+      if (in.kind == ir::InputKind::kUser && !m.graph.value(in.value).sizes[0].is_const())
+        return golden->Find("in." + in.name)->sizes[0];
     }
     return std::nullopt;
   };
@@ -110,7 +110,8 @@ TEST_P(Zoo, ReplaysToTheGoldensLoss) {
 
 INSTANTIATE_TEST_SUITE_P(Models, Zoo, ::testing::ValuesIn(Cases()), [](const auto& info) {
   std::string name = info.param.name;
-  std::replace_if(name.begin(), name.end(), [](char c) { return !std::isalnum(static_cast<unsigned char>(c)); }, '_');
+  std::replace_if(
+      name.begin(), name.end(), [](char c) { return !std::isalnum(static_cast<unsigned char>(c)); }, '_');
   return name;
 });
 
@@ -141,7 +142,8 @@ TEST_P(FullSize, ImportsQuickly) {
   EXPECT_LT(seconds, GetParam().second);
 }
 
-INSTANTIATE_TEST_SUITE_P(Llama, FullSize, ::testing::Values(std::pair("llama3-8b.pt2", 2.0), std::pair("llama3-70b.pt2", 6.0)),
+INSTANTIATE_TEST_SUITE_P(Llama, FullSize,
+                         ::testing::Values(std::pair("llama3-8b.pt2", 2.0), std::pair("llama3-70b.pt2", 6.0)),
                          [](const auto& info) { return info.index == 0 ? "B8" : "B70"; });
 
 }  // namespace
