@@ -74,7 +74,8 @@ std::tuple<Tensor, Tensor> NativeDropout(const Tensor& x, double, std::optional<
 Tensor Flip(const Tensor& x, at::IntArrayRef) { return at::empty_like(x, at::MemoryFormat::Preserve); }
 Tensor Roll(const Tensor& x, c10::SymIntArrayRef, at::IntArrayRef) { return New(x, x.sizes().vec()); }
 
-std::tuple<Tensor, Tensor> VarMean(const Tensor& x, at::OptionalIntArrayRef dims, const std::optional<at::Scalar>&, bool keep) {
+// Sizes of `x` reduced over `dims` (none: all).
+std::vector<int64_t> ReducedSizes(const Tensor& x, at::OptionalIntArrayRef dims, bool keep) {
   std::vector<bool> reduced(x.dim(), !dims || dims->empty());
   if (dims) {
     for (int64_t d : *dims) reduced[c10::maybe_wrap_dim(d, x.dim())] = true;
@@ -84,7 +85,20 @@ std::tuple<Tensor, Tensor> VarMean(const Tensor& x, at::OptionalIntArrayRef dims
     if (!reduced[d]) sizes.push_back(x.size(d));
     if (reduced[d] && keep) sizes.push_back(1);
   }
-  return {New(x, sizes), New(x, sizes)};
+  return sizes;
+}
+
+Tensor Var(const Tensor& x, at::OptionalIntArrayRef dims, const std::optional<at::Scalar>&, bool keep) {
+  return New(x, ReducedSizes(x, dims, keep));
+}
+
+std::tuple<Tensor, Tensor> VarMean(const Tensor& x, at::OptionalIntArrayRef dims, const std::optional<at::Scalar>& n, bool keep) {
+  return {Var(x, dims, n, keep), Var(x, dims, n, keep)};
+}
+
+Tensor LogSumExp(const Tensor& x, at::IntArrayRef dims, bool keep) {
+  const auto options = at::isIntegralType(x.scalar_type(), true) ? x.options().dtype(at::kFloat) : x.options();
+  return at::empty(ReducedSizes(x, dims, keep), options);
 }
 
 Tensor MseLossBackward(const Tensor&, const Tensor& self, const Tensor& target, int64_t) {
@@ -128,6 +142,9 @@ TORCH_LIBRARY_IMPL(aten, Meta, m) {
   Rule(m, "flip", &Flip);
   Rule(m, "roll", &Roll);
   Rule(m, "var_mean.correction", &VarMean);
+  Rule(m, "var.correction", &Var);
+  Rule(m, "std.correction", &Var);
+  Rule(m, "logsumexp", &LogSumExp);
   Rule(m, "mse_loss_backward", &MseLossBackward);
   Rule(m, "nll_loss2d_forward", &NllLoss2dForward);
   Rule(m, "nll_loss2d_backward", &NllLoss2dBackward);

@@ -160,13 +160,14 @@ class PlacementVerifier {
     }
   }
 
-  // All sharded operands of an op lie on the same factor; attention's query and kv heads are two by nature.
+  // All sharded operands of an op lie on the same factor; attention's query and kv heads are two by nature, and one
+  // row a rank (its own log-sum-exp, say) goes with all rows of that rank.
   void OneFactor(const std::vector<ValueId>& operands) {
     if (node_->op.starts_with("autosp.attention")) return;
     const Value* first = nullptr;
     for (const ValueId id : operands) {
       const Value& v = graph_.value(id);
-      if (!v.placement.is_sharded()) continue;
+      if (!v.placement.is_sharded() || v.placement.block == 1) continue;
       if (!first) {
         first = &v;
       } else if (v.placement.valid != first->placement.valid || v.placement.block != first->placement.block) {

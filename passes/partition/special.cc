@@ -347,21 +347,19 @@ Status Partitioner::Decompose(const Node& node, const Placement& p, bool* done) 
   };
 
   if (name == "logsumexp") {
-    // Each rank's own, then the log-sum-exp of those; LibTorch's derivative both times.
+    // Each rank's own, one row of P, then the log-sum-exp of those; LibTorch's derivative both times.
     *done = true;
     ASSIGN_OR_RETURN(const ValueId s, GetS(x, p));
     const ValueId masked = MaskRows(s, p, Arg::Float(-std::numeric_limits<double>::infinity()), &node);
-    std::vector<int64_t> sizes = out.int_sizes();
-    const Placement by_rank = Placement::Sharded(0, ranks_, 1);
-    ValueId part = Emit(node.op, {Arg::Value(masked), node.args[1], node.args[2]}, out.dtype, sizes, by_rank, &node);
-    sizes.insert(sizes.begin(), 1);
-    part = Emit("aten.reshape.default", {Arg::Value(part), Arg::Ints(sizes)}, out.dtype, sizes, by_rank, &node);
-    sizes[0] = ranks_;
-    part = Emit("autosp.all_gather", {Arg::Value(part), Arg::Int(0), Arg::Int(ranks_), Arg::Bool(false)}, out.dtype, sizes,
-                Placement::Replicated(), &node);
-    Record(out.id, Placement::Replicated(),
-           Emit(node.op, {Arg::Value(part), Arg::Ints(std::vector<int64_t>{0}), Arg::Bool(false)}, out.dtype, out.int_sizes(),
-                Placement::Replicated(), &node));
+    std::vector<int64_t> sizes;
+    for (const Expr& size : sizes_without(node.args[1].int_values())) sizes.push_back(size.value());
+    ValueId part = Emit(node.op, {Arg::Value(masked), node.args[1], Arg::Bool(true)}, out.dtype, sizes,
+                        Placement::Sharded(p.dim, ranks_, 1), &node);
+    sizes[p.dim] = ranks_;
+    part = Emit("autosp.all_gather", {Arg::Value(part), Arg::Int(p.dim), Arg::Int(ranks_), Arg::Bool(false)}, out.dtype,
+                sizes, Placement::Replicated(), &node);
+    Record(out.id, Placement::Replicated(), Emit(node.op, {Arg::Value(part), node.args[1], node.args[2]}, out.dtype,
+                                                 out.int_sizes(), Placement::Replicated(), &node));
     return Ok();
   }
   if (name == "softmax" || name == "log_softmax") {

@@ -167,7 +167,9 @@ Status LayerNormBackward(const Call& c) {
   const at::Tensor grad = Contiguous(c.Tensor(0)), x = Contiguous(c.Tensor(1));
   const int64_t n = Product(c.Ints(2));
   const at::Tensor mean = Contiguous(c.Tensor(3)), rstd = Contiguous(c.Tensor(4)), weight = Contiguous(c.Tensor(5));
-  Target dx(c.outputs[0]), dw(c.outputs[1]), db(c.outputs[2]);
+  // A result that the mask leaves out has a tensor without elements in its place.
+  const auto wanted = [&](size_t i) { return c.Ints(7).at(i) != 0 ? c.outputs[i] : at::Tensor(); };
+  Target dx(wanted(0)), dw(wanted(1)), db(wanted(2));
   AT_DISPATCH_FLOATING_TYPES_AND2(at::kBFloat16, at::kHalf, x.scalar_type(), "layer_norm_backward", [&] {
     Backward<scalar_t>(grad, x, mean, rstd, x.numel() / std::max<int64_t>(n, 1), n, weight, dx.dense(), dw.dense(), db.dense());
   });

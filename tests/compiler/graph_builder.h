@@ -72,6 +72,9 @@ class GraphBuilder {
     handle.callBoxed(stack);
     std::vector<ValueId> results;
     for (const at::Tensor& t : autodiff::FlattenResults(stack)) results.push_back(AddValue(ir::ShortName(op), t));
+    for (size_t i = 0; i < args.size(); ++i) {  // exports name the device
+      if (schema.arguments()[i].name() == "device") args[i] = Arg::Device("cpu");
+    }
     graph.AddNode(op, std::move(args), results);
     return results;
   }

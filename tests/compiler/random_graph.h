@@ -35,7 +35,7 @@ class RandomGraph {
   ValueId Add(ValueId x, ValueId y) { return b_.Op("aten.add.Tensor", {Arg::Value(x), Arg::Value(y)}); }
   ValueId Mul(ValueId x, ValueId y) { return b_.Op("aten.mul.Tensor", {Arg::Value(x), Arg::Value(y)}); }
   ValueId Reshape(ValueId x, std::vector<int64_t> sizes) {
-    return b_.Op(Chance(50) ? "aten.reshape.default" : "aten.view.default", {Arg::Value(x), Arg::Ints(sizes)});
+    return b_.Op(Chance(50) || !b_[x].is_contiguous() ? "aten.reshape.default" : "aten.view.default", {Arg::Value(x), Arg::Ints(sizes)});
   }
   ValueId Transpose(ValueId x, int64_t a, int64_t c) {
     return b_.Op("aten.transpose.int", {Arg::Value(x), Arg::Int(a), Arg::Int(c)});

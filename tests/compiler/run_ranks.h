@@ -1,6 +1,7 @@
 // Compiles a global graph for P ranks and runs one step of it, each rank a thread of this process.
 #pragma once
 
+#include <cstdlib>
 #include <cstring>
 #include <map>
 #include <memory>
@@ -28,11 +29,13 @@ struct CompiledGraph {
   std::vector<Note> notes;
 };
 
-// As compiler/driver.cc does from the canonical passes on.
+// As compiler/driver.cc does from the canonical passes on. AUTOSPC_PRINT_AFTER=PASS|all shows the graph in between.
 inline Result<CompiledGraph> CompileGraph(ir::Graph graph, int ranks, const std::string& strategy) {
   PassRegistry registry;
   RegisterAllPasses(registry);
-  PassManager manager(registry, {});
+  PassManagerOptions options;
+  if (const char* after = std::getenv("AUTOSPC_PRINT_AFTER")) options.print_after = {after};
+  PassManager manager(registry, options);
   PassContext context;
   context.ranks = ranks;
   context.strategy = strategy;
