@@ -31,6 +31,7 @@ class PlacementVerifier {
       if (!graph_.has_value(v)) continue;
       kinds_[v] = Bit(graph_.value(v).placement.kind);
       placed |= kinds_[v] != 0;
+      one_row_ |= graph_.value(v).placement.is_sharded() && graph_.value(v).placement.block == 1;
     }
     if (!placed) return {};
     for (const GraphInput& in : graph_.inputs) {
@@ -291,7 +292,7 @@ class PlacementVerifier {
       }
     }
     KindSet may = kinds & kS ? kS : kinds & kV ? kV : kR;
-    if ((kinds & kS) && MayReduce(node_->op)) may |= kP;
+    if ((kinds & kS) && (MayReduce(node_->op) || one_row_)) may |= kP;
     if (Final() && (kinds & (kR | kV)) && IsBroadcast(node_->op)) may |= kS;
     return {may, ""};
   }
@@ -300,6 +301,8 @@ class PlacementVerifier {
   const Node* node_ = nullptr;
   std::vector<KindSet> kinds_;  // by value
   std::vector<std::string> violations_;
+  // Some rank's block is one row: LibTorch leaves out the sum over it, and any op may stand where it would be.
+  bool one_row_ = false;
   std::set<ValueId> reduced_;         // storages that an in-place all-reduce has made replicated
   std::set<ValueId> differentiable_;  // values that depend on a parameter with a gradient
 };
