@@ -104,7 +104,7 @@ class PlacementVerifier {
 
   void ReduceInPlace(const std::vector<ValueId>& operands) {
     for (const ValueId v : operands) {
-      if (!(Kind(v) & kP)) Say(Describe(v) + ", not P: it is reduced twice or needs no reduction");
+      if (!(Kind(v) & (one_row_ ? kP | kS : kP))) Say(Describe(v) + ", not P: it is reduced twice or needs no reduction");
       const ValueId base = graph_.value(v).base;
       reduced_.insert(base == kNoValue ? v : base);
     }
@@ -124,6 +124,7 @@ class PlacementVerifier {
     const ValueId x = operands.front(), y = n.results.front();
     KindSet from = c.from;
     if (Final() && (from & (kR | kV))) from |= kR | kV;
+    if (one_row_ && (from & kP)) from |= kS;
     if (!(Kind(x) & from)) Say(fmt::format("{}, not {}", Describe(x), KindSetText(c.from)));
     const bool keeps = n.op == "autosp.stop_gradient";
     Results(keeps ? Kind(x) : c.to, "that is what the conversion makes");

@@ -179,7 +179,7 @@ void RunSeed(uint64_t seed, Statistics* statistics) {
 TEST(RandomGraphs, PartitionedRunsEqualTheWholeOne) {
   Statistics statistics;
   const int64_t only = Environment("AUTOSPC_RANDOM_SEED", -1);
-  const int64_t count = Environment("AUTOSPC_RANDOM_GRAPHS", 60);
+  const int64_t count = Environment("AUTOSPC_RANDOM_GRAPHS", 300);
   for (int64_t seed = only < 0 ? 0 : only; seed < (only < 0 ? count : only + 1); ++seed) {
     RunSeed(static_cast<uint64_t>(seed), &statistics);
     if (::testing::Test::HasFatalFailure()) break;
