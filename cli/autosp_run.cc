@@ -1,0 +1,99 @@
+// autosp-run [--nproc-per-node P] PACKAGE --golden FILE …: see kHelp.
+#include <cstdio>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "cli/flags.h"
+#include "runtime/train/run.h"
+
+namespace {
+
+using autospc::Result;
+namespace cli = autospc::cli;
+namespace po = boost::program_options;
+
+constexpr char kHelp[] =
+    "autosp-run: runs a package that autospc compiled.\n"
+    "\n"
+    "  autosp-run --nproc-per-node P PACKAGE --golden FILE             compare loss and gradients\n"
+    "  autosp-run --nproc-per-node P PACKAGE --golden FILE --steps N   train on the file's batch\n"
+    "\n"
+    "Without --nproc-per-node it is one rank, as RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT (torchrun\n"
+    "--no-python), SLURM_* or OMPI_* say. Exit codes: 0 ok, 1 comparison failed, 2 usage, 3 bad input,\n"
+    "4 unsupported, 6 timeout, 7 a peer failed, 130 interrupted.\n"
+    "\n"
+    "  autosp-run --nproc-per-node 2 out/gpt --golden models/gpt/gpt.golden_s61.safetensors\n\n";
+
+po::options_description RunFlags() {
+  po::options_description flags("Flags", 100);
+  auto add = flags.add_options();
+  add("package", po::value<std::string>(), "the package (positional)");
+  add("nproc-per-node", po::value<int64_t>()->default_value(0, ""), "start that many ranks on this machine");
+  add("golden", po::value<std::string>()->default_value(""), "the batch, and what to compare with");
+  add("rtol", po::value<double>()->default_value(1e-5, "1e-5"), "largest error of loss, gradients and their norm");
+  add("write-golden", po::value<std::string>()->default_value(""), "write this run's loss and gradients");
+  add("steps", po::value<int64_t>()->default_value(0, ""), "run N optimiser steps instead of comparing");
+  add("lr", po::value<double>()->default_value(1e-3, "1e-3"), "learning rate");
+  add("weights", po::value<std::string>()->default_value(""), "parameters from safetensors, a file or a folder");
+  add("weights-prefix", po::value<std::string>()->default_value(""), "prefix that the checkpoint's names lack");
+  add("init", po::value<uint64_t>(), "make parameters from this seed");
+  add("seed", po::value<uint64_t>()->default_value(0, "0"), "of dropout");
+  add("device", po::value<std::string>()->default_value("cpu"), "cpu or cuda");
+  add("threads", po::value<int64_t>()->default_value(0, "cores / ranks"), "threads of a rank");
+  add("measure-memory", "print the planned arena and the measured growth");
+  add("limit-data", "let a step take 32 MiB besides its arena (RLIMIT_DATA)");
+  add("time-ops", "print seconds by op");
+  add("json", "print results as JSON lines");
+  add("help,h", "this text");
+  return flags;
+}
+
+Result<int> RunMain(const std::vector<std::string>& arguments) {
+  const po::options_description described = RunFlags();
+  po::positional_options_description positional;
+  positional.add("package", 1);
+  ASSIGN_OR_RETURN(const cli::Flags flags, cli::ParseFlags("autosp-run", arguments, described, positional));
+  if (flags.Has("help")) {
+    std::fputs(kHelp, stdout);
+    std::fputs((std::ostringstream() << described).str().c_str(), stdout);
+    return 0;
+  }
+  if (!flags.Has("package")) {
+    return autospc::Error{autospc::Code::kUsage, "no package is given", "", "autosp-run --help shows how"};
+  }
+  autospc::train::RunOptions options;
+  options.package = flags.Get<std::string>("package");
+  if (flags.Has("nproc-per-node")) {
+    ASSIGN_OR_RETURN(const int64_t ranks, cli::InRange("--nproc-per-node", flags.Get<int64_t>("nproc-per-node"), 1, 4096));
+    options.nproc_per_node = static_cast<int>(ranks);
+  }
+  options.golden = flags.Get<std::string>("golden");
+  options.rtol = flags.Get<double>("rtol");
+  options.write_golden = flags.Get<std::string>("write-golden");
+  ASSIGN_OR_RETURN(options.steps, cli::InRange("--steps", flags.Get<int64_t>("steps"), 0, int64_t{1} << 40));
+  options.lr = flags.Get<double>("lr");
+  options.weights.weights = flags.Get<std::string>("weights");
+  options.weights.prefix = flags.Get<std::string>("weights-prefix");
+  if (flags.Has("init")) options.weights.seed = flags.Get<uint64_t>("init");
+  if (options.weights.seed && !options.weights.weights.empty()) {
+    return autospc::Error{autospc::Code::kUsage, "--init and --weights exclude each other", "", "give one of them"};
+  }
+  options.seed = flags.Get<uint64_t>("seed");
+  ASSIGN_OR_RETURN(options.device, cli::OneOf("--device", flags.Get<std::string>("device"), {"cpu", "cuda"}));
+  ASSIGN_OR_RETURN(const int64_t threads, cli::InRange("--threads", flags.Get<int64_t>("threads"), 0, 1024));
+  options.threads = static_cast<int>(threads);
+  options.measure_memory = flags.Has("measure-memory");
+  options.limit_data = flags.Has("limit-data");
+  options.time_ops = flags.Has("time-ops");
+  options.json = flags.Has("json");
+  options.arguments = arguments;
+  return autospc::train::Run(options);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  Result<int> code = RunMain(cli::Arguments(argc, argv));
+  return code.ok() ? code.value() : cli::Fail(code.error());
+}

@@ -1,0 +1,80 @@
+#include "runtime/train/capture.h"
+
+#include <cmath>
+
+#include <ATen/Dispatch.h>
+#include <ATen/ops/empty_strided.h>
+
+namespace autospc::train {
+namespace {
+
+double AsDouble(const at::Tensor& scalar) {
+  double value = 0;
+  AT_DISPATCH_FLOATING_TYPES_AND2(at::kBFloat16, at::kHalf, scalar.scalar_type(), "loss",
+                                  [&] { value = static_cast<double>(*scalar.const_data_ptr<scalar_t>()); });
+  return value;
+}
+
+double SumOfSquares(const at::Tensor& t) {  // over any strides, in the order of indices
+  double sum = 0;
+  std::vector<int64_t> index(t.dim(), 0);
+  AT_DISPATCH_FLOATING_TYPES_AND2(at::kBFloat16, at::kHalf, t.scalar_type(), "norm", [&] {
+    const scalar_t* data = t.const_data_ptr<scalar_t>();
+    const int64_t inner = t.dim() == 0 ? 1 : t.size(-1), step = t.dim() == 0 ? 1 : t.stride(-1);
+    for (int64_t row = 0, rows = inner == 0 ? 0 : t.numel() / inner; row < rows; ++row) {
+      int64_t offset = 0;
+      for (int64_t d = t.dim() - 2, r = row; d >= 0; --d) {
+        offset += r % t.size(d) * t.stride(d);
+        r /= t.size(d);
+      }
+      for (int64_t i = 0; i < inner; ++i) {
+        const double v = static_cast<double>(data[offset + i * step]);
+        sum += v * v;
+      }
+    }
+  });
+  return sum;
+}
+
+}  // namespace
+
+Result<Capture> Capture::Make(const exec::Executor& executor, bool gradients) {
+  Capture capture;
+  for (const auto& output : executor.program().outputs) {
+    if (output->kind == program::OutputKind::Loss) capture.has_loss_ = true;
+    if (output->kind == program::OutputKind::GradNorm) capture.has_norm_ = true;
+    if (output->kind != program::OutputKind::Gradient || !gradients) continue;
+    const at::Tensor& value = executor.tensor(output->tensor);
+    const program::TensorT& t = *executor.program().tensors[output->tensor];
+    at::Tensor copy = at::empty_strided(value.sizes(), value.strides(), value.options());
+    capture.gradients_.push_back({output->name, t.dtype, t.sizes, t.strides, copy.data_ptr()});
+    capture.copies_.push_back(std::move(copy));
+  }
+  if (!capture.has_loss_) {
+    return Error{Code::kBadInput, "the program has no loss", "", "compile a model that returns its loss"};
+  }
+  capture.sum_squares_ = !capture.has_norm_;
+  return capture;
+}
+
+Status Capture::Take(const program::OutputT& output, const at::Tensor& value) {
+  switch (output.kind) {
+    case program::OutputKind::Loss: loss_ = AsDouble(value); break;
+    case program::OutputKind::GradNorm: norm_ = AsDouble(value); break;
+    case program::OutputKind::Gradient:
+      if (sum_squares_) squares_ += SumOfSquares(value);
+      for (size_t i = 0; i < copies_.size(); ++i) {
+        if (gradients_[i].name == output.name) {
+          copies_[i].copy_(value);
+          break;
+        }
+      }
+      break;
+    default: break;
+  }
+  return Ok();
+}
+
+double Capture::grad_norm() const { return has_norm_ ? norm_ : std::sqrt(squares_); }
+
+}  // namespace autospc::train
