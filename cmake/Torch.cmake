@@ -9,11 +9,10 @@ if(NOT EXISTS "${AUTOSPC_TORCH}/lib/libtorch_cpu.so")
   message(FATAL_ERROR "no LibTorch in ${AUTOSPC_TORCH}: run ./dev setup, or give -DAUTOSPC_TORCH=DIR")
 endif()
 
-add_library(torch_fmt INTERFACE)  # the wheel's fmt 12 alone, for layers that must not see ATen
+add_library(torch_fmt INTERFACE)  # the wheel's fmt 12 alone (runtime/base/fmt.cc is its library)
 file(MAKE_DIRECTORY "${CMAKE_BINARY_DIR}/fmt_only")
 file(CREATE_LINK "${AUTOSPC_TORCH}/include/fmt" "${CMAKE_BINARY_DIR}/fmt_only/fmt" SYMBOLIC)
 target_include_directories(torch_fmt SYSTEM INTERFACE "${CMAKE_BINARY_DIR}/fmt_only")
-target_compile_definitions(torch_fmt INTERFACE FMT_HEADER_ONLY)
 
 add_library(torch_c10 SHARED IMPORTED)
 set_target_properties(torch_c10 PROPERTIES IMPORTED_LOCATION "${AUTOSPC_TORCH}/lib/libc10.so")
@@ -21,7 +20,7 @@ add_library(torch_cpu SHARED IMPORTED)
 set_target_properties(torch_cpu PROPERTIES IMPORTED_LOCATION "${AUTOSPC_TORCH}/lib/libtorch_cpu.so")
 target_include_directories(torch_cpu SYSTEM INTERFACE
   "${AUTOSPC_TORCH}/include" "${AUTOSPC_TORCH}/include/torch/csrc/api/include")
-target_compile_definitions(torch_cpu INTERFACE FMT_HEADER_ONLY USE_DISTRIBUTED USE_C10D_GLOO)
+target_compile_definitions(torch_cpu INTERFACE USE_DISTRIBUTED USE_C10D_GLOO)
 target_link_libraries(torch_cpu INTERFACE torch_c10)
 # libtorch_cpu.so needs cudart and cupti even for CPU work; the wheels beside it hold them.
 target_link_options(torch_cpu INTERFACE "-Wl,--allow-shlib-undefined" "-Wl,-rpath,${AUTOSPC_TORCH}/lib")
