@@ -2,8 +2,8 @@
 import json
 import os
 import re
-import resource
 import shutil
+import struct
 import subprocess
 import sys
 import time
@@ -94,13 +94,27 @@ def inspect(path):
 
 
 def run_golden(package, ranks, file, *more, check=False):
-    return run("autosp-run", "--nproc-per-node", ranks, package, "--golden", file, *more, check=check)
+    return run("autosp-run", "--nproc-per-node", ranks, package, "--golden", file, "--json", *more, check=check)
+
+
+def json_lines(ran):
+    return [json.loads(line) for line in ran.out.splitlines() if line.startswith("{")]
 
 
 def worst_error(ran):
-    """The worst gradient error that --golden printed, as a number, or what went wrong."""
-    hit = re.search(r"worst[^\n]*?([0-9.]+e[-+][0-9]+|\bnan\b|\b0\.0*\b)", ran.text, re.I)
+    """The worst error that `--golden --json` printed, as a number (NaN is none to be compared), or what went wrong."""
+    hit = re.search(r'"worst_error": ([-+.e\d]+|nan|inf)', ran.out)
     return float(hit.group(1)) if hit else f"exit {ran.code}"
+
+
+def safetensors(path):
+    """The tensors of a file that are float64, as lists, and its metadata."""
+    with open(path, "rb") as f:
+        header = json.loads(f.read(struct.unpack("<Q", f.read(8))[0]))
+        data = f.read()
+    metadata = header.pop("__metadata__", {})
+    wide = {name: t["data_offsets"] for name, t in header.items() if t["dtype"] == "F64"}
+    return {name: list(struct.unpack(f"<{(end - start) // 8}d", data[start:end])) for name, (start, end) in wide.items()}, metadata
 
 
 def mib(size):
@@ -122,6 +136,9 @@ def torch_python():
     """A Python with PyTorch, transformers and safetensors, in the build folder (5 GB the first time); $AUTOSPC_PYTHON names another."""
     if os.environ.get("AUTOSPC_PYTHON"):
         return os.environ["AUTOSPC_PYTHON"]
+    peers = os.environ.get("PEERS_VENV", os.path.expanduser("~/.cache/autospc-peers"))  # where ../shared/peers/env.sh installs
+    if os.path.exists(os.path.join(peers, ".ready")):
+        return os.path.join(peers, "bin", "python")
     venv = os.path.join(BUILD, "pyvenv")
     ready = os.path.join(venv, ".ready")
     if not os.path.exists(ready):

@@ -6,7 +6,7 @@ import os
 import re
 import sys
 
-from common import ZOO, compile_model, need, python, run, scratch, table, worst_error
+from common import ZOO, compile_model, need, python, run, scratch, table
 
 need(ZOO, "the zoo")
 out = os.path.join(scratch("smollm2"), "model")
@@ -21,10 +21,10 @@ for strategy in ("ulysses", "allgather-kv"):
         compiled = compile_model(os.path.join(out, "smollm2.pt2"), package, ranks, 509, "--strict", "--strategy", strategy)
         ran = run("autosp-run", "--nproc-per-node", ranks, package, "--weights", os.path.join(out, "hf"), "--golden", golden, "--rtol",
                   "1e-4", check=False)
-        loss = re.search(r"\bloss\W+([0-9.]+)", ran.text)
-        norm = re.search(r"norm\W+([0-9.]+)", ran.text)
-        rows.append([strategy, ranks, f"{compiled.seconds:.2f}", f"{ran.seconds:.1f}", loss.group(1) if loss else "?",
-                     norm.group(1) if norm else "?", worst_error(ran), ran.code])
+        loss, norm = (re.search(rf"^[ !]+{name} +(\S+) +(\S+)", ran.out, re.M) for name in ("loss", "gradient norm"))
+        worst = re.search(r"worst error (\S+)|with (\S+);", ran.out)
+        rows.append([strategy, ranks, f"{compiled.seconds:.2f}", f"{ran.seconds:.1f}", loss.group(2) if loss else "?",
+                     norm.group(2) if norm else "?", worst.group(1) or worst.group(2) if worst else "?", ran.code])
         failed |= ran.code != 0
         if ran.code != 0:
             print(ran.text[-2000:])
