@@ -159,6 +159,7 @@ Status Executor::MakeCalls() {
     calls_.push_back(std::move(call));
   }
   times_.assign(kernels_.size(), 0);
+  outside_by_instruction_.assign(kernels_.size(), 0);
   return Ok();
 }
 
@@ -259,6 +260,7 @@ Status Executor::Step(const OnOutput& on_output) {
     return Ok();
   };
   RETURN_IF_ERROR(emit(0));
+  int64_t outside = before;
   for (size_t n = 0; n < kernels_.size(); ++n) {
     if (timed_) {
       const auto start = std::chrono::steady_clock::now();
@@ -266,6 +268,10 @@ Status Executor::Step(const OnOutput& on_output) {
       times_[n] += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     } else {
       RETURN_IF_ERROR(RunInstruction(n));
+    }
+    if (const int64_t now = OutsideAllocations().outside_bytes; now != outside) {
+      outside_by_instruction_[n] += now - outside;
+      outside = now;
     }
     if (!outputs_after_[n + 1].empty()) RETURN_IF_ERROR(emit(n + 1));
   }

@@ -59,6 +59,8 @@ class Executor {
   int64_t steps() const { return steps_; }
   // Tensor bytes allocated outside the arena in the last step, by the whole process.
   int64_t OutsideBytes() const { return outside_bytes_; }
+  // The same of each instruction, all steps together: names what OutsideBytes counts.
+  const std::vector<int64_t>& outside_by_instruction() const { return outside_by_instruction_; }
   // Seconds of each instruction are kept when on; see times().
   void set_timed(bool timed) { timed_ = timed; }
   const std::vector<double>& times() const { return times_; }
@@ -87,6 +89,7 @@ class Executor {
   std::vector<std::vector<int>> outputs_after_;  // by instruction + 1: indices of outputs
   std::vector<std::unique_ptr<Update>> updates_;
   std::vector<double> times_;
+  std::vector<int64_t> outside_by_instruction_;
   bool timed_ = false;
   int64_t steps_ = 0;
   int64_t outside_bytes_ = 0;

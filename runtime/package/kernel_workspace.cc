@@ -100,13 +100,16 @@ int64_t OutWorkspace(std::string_view op, const Metas& operands, const Metas& re
   // They read any strides. Reductions cast a whole operand where the result has another type.
   static constexpr std::string_view kStrided[] = {"sum",  "mean", "amax", "amin",         "any",    "all",   "prod",
                                                   "cat",  "norm", "var",  "linalg_vector_norm", "argmax", "argmin"};
+  // These do so from integers and booleans too.
+  static constexpr std::string_view kCasting[] = {"sum", "mean", "prod"};
   static constexpr std::string_view kIndexed[] = {"index", "index_select", "gather", "scatter", "scatter_add", "index_add"};
   if (op.starts_with("aten.copy_.")) return TransposeTile(operands);
   if (IsElementwise(op)) return ElementwiseWorkspace(operands, results);
   const bool product = IsOneOf(op, kProducts), strided = IsOneOf(op, kStrided), indexed = IsOneOf(op, kIndexed);
   int64_t bytes = kNumbers + TransposeTile(operands);
   for (const TensorMeta& t : operands) {
-    const bool cast = IsFloat(t.dtype) && !results.empty() && IsFloat(results[0].dtype) && t.dtype != results[0].dtype;
+    const bool cast = !results.empty() && t.dtype != results[0].dtype &&
+                      (IsOneOf(op, kCasting) || (IsFloat(t.dtype) && IsFloat(results[0].dtype)));
     if (cast) bytes += Rounded(t.numel() * ElementBytes(results[0].dtype));
     if (indexed && !IsFloat(t.dtype)) bytes += Rounded(t.numel() * ElementBytes(DType::Int64));
     if (!strided && !indexed && !(product && IsBlasMatrix(t))) bytes += IfNotContiguous(t);

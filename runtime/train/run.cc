@@ -205,6 +205,11 @@ class Rank {
       }
     }
     std::fflush(stdout);
+    std::map<std::string, int64_t> outside;
+    for (size_t i = 0; i < executor_->outside_by_instruction().size(); ++i) {
+      if (const int64_t bytes = executor_->outside_by_instruction()[i]) outside[executor_->program().instructions[i]->op] += bytes;
+    }
+    for (const auto& [op, bytes] : outside) Log(LogLevel::kInfo, fmt::format("outside the arena, all steps together: {} by {}", FormatBytes(bytes), op));
     return Ok();
   }
 
