@@ -128,30 +128,30 @@ class ProgramBuilder {
   std::shared_ptr<program::ProgramT> program_;
 };
 
-// Runs the program on P ranks as threads; `fill` and `check` see each rank's executor.
+// Runs the program on P ranks as threads; `fill` and `check` see each rank's executor, before and after.
 template <typename Fill, typename Check>
 void RunRanks(const ProgramBuilder& builder, int ranks, Fill fill, Check check, uint64_t seed = 0) {
   auto communicators = MakeInProcessCommunicators(ranks);
+  std::vector<std::unique_ptr<Executor>> executors;
+  for (int r = 0; r < ranks; ++r) {
+    auto executor = builder.Build(r, communicators[r].get(), seed);
+    ASSERT_TRUE(executor.ok()) << executor.error().Format();
+    executors.push_back(std::move(executor).value());
+    fill(r, *executors.back());
+  }
+  std::vector<Status> results(ranks, Ok());
   std::vector<std::thread> threads;
   for (int r = 0; r < ranks; ++r) {
     threads.emplace_back([&, r] {
-      auto executor = builder.Build(r, communicators[r].get(), seed);
-      if (!executor.ok()) {
-        ADD_FAILURE() << executor.error().Format();
-        communicators[r]->Abort();
-        return;
-      }
-      fill(r, **executor);
-      const Status status = (*executor)->Step({});
-      if (!status.ok()) {
-        ADD_FAILURE() << status.error().Format();
-        communicators[r]->Abort();
-        return;
-      }
-      check(r, **executor);
+      results[r] = executors[r]->Step({});
+      if (!results[r].ok()) communicators[r]->Abort();
     });
   }
   for (std::thread& t : threads) t.join();
+  for (int r = 0; r < ranks; ++r) {
+    ASSERT_TRUE(results[r].ok()) << results[r].error().Format();
+    check(r, *executors[r]);
+  }
 }
 
 }  // namespace autospc::exec
