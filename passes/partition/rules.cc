@@ -246,6 +246,19 @@ std::set<int> ReducedDims(const Graph& g, const Node& n) {
 template <Combiner kCombiner>
 FactorRule Reduction(const Graph& g, const Node& n) { return ReductionOver(g, n, ReducedDims(g, n), kCombiner); }
 
+// linalg_vector_norm(x, ord, dim, …) and norm(x, p, dim, …): the dims are argument 2, none or empty for all.
+FactorRule VectorNorm(const Graph& g, const Node& n) {
+  const int rank = Operand(g, n, 0).rank();
+  std::set<int> reduced;
+  if (n.args.size() > 2 && !n.args[2].is_none()) {
+    for (int64_t d : n.args[2].int_values()) reduced.insert(Wrap(d, rank));
+  }
+  if (reduced.empty()) {
+    for (int d = 0; d < rank; ++d) reduced.insert(d);
+  }
+  return ReductionOver(g, n, reduced, Combiner::kNone);
+}
+
 // The reduced dims as `dim` int argument (max.dim, argmax, logsumexp is a list): no combiner here.
 FactorRule IndexReduction(const Graph& g, const Node& n) {
   const int rank = Operand(g, n, 0).rank();
@@ -441,7 +454,7 @@ const std::map<std::string_view, RuleFn>& Table() {
         {"amax", Some<Reduction<Combiner::kNone>>}, {"amin", Some<Reduction<Combiner::kNone>>},
         {"logsumexp", Some<Reduction<Combiner::kNone>>}, {"var", Some<Reduction<Combiner::kNone>>},
         {"std", Some<Reduction<Combiner::kNone>>}, {"var_mean", Some<Reduction<Combiner::kNone>>},
-        {"max", Some<IndexReduction>}, {"min", Some<IndexReduction>}, {"argmax", Some<IndexReduction>},
+        {"linalg_vector_norm", Some<VectorNorm>}, {"norm", Some<VectorNorm>}, {"max", Some<IndexReduction>}, {"min", Some<IndexReduction>}, {"argmax", Some<IndexReduction>},
         {"argmin", Some<IndexReduction>}, {"prod", Some<IndexReduction>}, {"any", Some<IndexReduction>},
         {"all", Some<IndexReduction>}, {"count_nonzero", Some<IndexReduction>},
         {"pad", Some<Pad>}, {"constant_pad_nd", Some<Pad>}, {"tril", Some<LastTwoWhole>}, {"triu", Some<LastTwoWhole>},

@@ -21,7 +21,7 @@ namespace fs = std::filesystem;
 std::string Reason() { return std::strerror(errno); }
 
 Error ReadError(const std::string& path, const std::string& reason) {
-  return {Code::kBadInput, "cannot read file: " + reason, path, ""};
+  return {Code::kBadInput, "cannot read file: " + reason, path, "is the path right, and may this user read it?"};
 }
 
 Error WriteError(const std::string& path, const std::string& reason) {

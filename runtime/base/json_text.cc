@@ -10,7 +10,9 @@ namespace {
 
 using nlohmann::json;
 
-Error Bad(const std::string& what, const std::string& where) { return {Code::kBadInput, what, where, ""}; }
+Error Bad(const std::string& what, const std::string& where) {
+  return {Code::kBadInput, what, where, "the file is damaged or of another kind: make it anew"};
+}
 
 Result<const json*> Member(const json& object, const char* key, const std::string& where) {
   if (!object.is_object()) return Bad(fmt::format("not a JSON object where one with \"{}\" is expected", key), where);
