@@ -77,7 +77,9 @@ inline Status RunRank(const std::shared_ptr<const program::ProgramT>& program, C
   options.rank = communicator->rank();
   options.communicator = communicator;
   ASSIGN_OR_RETURN(const auto executor, exec::Executor::Create(program, options));
-  RETURN_IF_ERROR(Fill(*executor, program::StorageKind::Parameter, parameters));
+  for (const auto kind : {program::StorageKind::Parameter, program::StorageKind::Buffer, program::StorageKind::Constant}) {
+    RETURN_IF_ERROR(Fill(*executor, kind, parameters));
+  }
   RETURN_IF_ERROR(Fill(*executor, program::StorageKind::Input, inputs));
   return executor->Step([&](const program::OutputT& output, const at::Tensor& value) -> Status {
     if (output.kind == program::OutputKind::Loss) result->loss = value.item<double>();
