@@ -81,6 +81,18 @@ Result<Plan> MakePlan(const Package& package, const WeightOptions& options) {
   return plan;
 }
 
+// Float32 masters of 16-bit parameters ("NAME.master") begin as the parameters; other states as zeros.
+void StartMasters(const program::ProgramT& program, exec::Executor* executor) {
+  constexpr std::string_view kSuffix = ".master";
+  for (size_t i = 0; i < program.storages.size(); ++i) {
+    const program::StorageT& s = *program.storages[i];
+    if (s.kind != StorageKind::Optimizer || !s.name.ends_with(kSuffix)) continue;
+    const int parameter = executor->FindStorage(StorageKind::Parameter, std::string_view(s.name).substr(0, s.name.size() - kSuffix.size()));
+    const int to = FirstTensor(program, static_cast<int>(i)), from = parameter < 0 ? -1 : FirstTensor(program, parameter);
+    if (to >= 0 && from >= 0) executor->tensor(to).copy_(executor->tensor(from));
+  }
+}
+
 }  // namespace
 
 std::map<int, bool> WrittenStorages(const program::ProgramT& program) {
@@ -162,6 +174,7 @@ Status LoadWeights(const Package& package, const WeightOptions& options, exec::E
     }
     if (!rows.empty()) target.copy_(at::from_blob(to, t.sizes, target.options()));
   }
+  StartMasters(program, executor);
   return Ok();
 }
 
