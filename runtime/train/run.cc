@@ -249,6 +249,8 @@ Result<int> Run(const RunOptions& options) {
     if (failed) return Error{Code::kFailed, "this program does not find itself: " + failed.message(), "/proc/self/exe", ""};
     launch.arguments = options.arguments;
     launch.environment = {{kVerified, "1"}};
+    // c10d's own traces stay out of the way of the one error that says what happened.
+    if (std::getenv("TORCH_CPP_LOG_LEVEL") == nullptr) launch.environment.emplace_back("TORCH_CPP_LOG_LEVEL", "FATAL");
     return Launch(launch);
   }
   RankEnvironment mine = environment.value_or(RankEnvironment{});
