@@ -10,6 +10,7 @@
 #include "compiler/autodiff/trace.h"
 #include "passes/canonical/register.h"
 #include "passes/step/register.h"
+#include "runtime/base/files.h"
 #include "runtime/outvariant/out_variant.h"
 #include "runtime/package/checkpoint.h"
 #include "runtime/package/oci.h"
@@ -30,9 +31,41 @@ class Clock {
   std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
 };
 
+// A Hugging Face checkpoint with tied embeddings holds one tensor for both, and config.json beside it says so, while a
+// weightless export may have lost the tie. The head that the checkpoint lacks then is the embedding of its shape.
+Status TieHeadToEmbedding(const std::string& weights, const Checkpoint& checkpoint, import::Model* model) {
+  const auto config = ReadFile(weights + "/config.json", int64_t{16} << 20);
+  if (!config.ok()) return Ok();
+  const auto json = nlohmann::json::parse(*config, nullptr, /*allow_exceptions=*/false);
+  if (!json.is_object() || json.value("tie_word_embeddings", nlohmann::json()) != true) return Ok();
+  const ir::Graph& graph = model->graph;
+  std::map<std::string, ir::ValueId> embeddings, heads;
+  for (ir::NodeId id : graph.nodes()) {
+    const ir::Node& node = graph.node(id);
+    const bool embedding = node.op == "aten.embedding.default", linear = node.op == "aten.linear.default";
+    const ir::ValueId weight = embedding ? node.args[0].value : linear ? node.args[1].value : ir::kNoValue;
+    const ir::GraphInput* in = weight == ir::kNoValue ? nullptr : graph.FindInput(weight);
+    if (in && in->kind == ir::InputKind::kParameter) (embedding ? embeddings : heads)[in->name] = weight;
+  }
+  const auto holds = [&](const std::string& name, ir::ValueId v) {
+    const ir::Value& value = graph.value(v);
+    return checkpoint.Resolve({{name, static_cast<program::DType>(value.dtype), value.int_sizes()}}).ok();
+  };
+  std::vector<std::pair<std::string, std::string>> ties;
+  for (const auto& [head, h] : heads) {
+    if (holds(head, h)) continue;
+    for (const auto& [embedding, e] : embeddings) {
+      if (embedding != head && graph.value(e).sizes == graph.value(h).sizes && holds(embedding, e)) ties.emplace_back(head, embedding);
+    }
+  }
+  if (ties.size() != 1) return Ok();  // what is missing is then listed
+  return import::Tie(model, ties[0].first, ties[0].second);
+}
+
 // Sources of parameters (and persistent buffers that the checkpoint holds) from --weights.
 Status TakeWeights(const CompileOptions& options, import::Model* model) {
   ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(options.weights));
+  RETURN_IF_ERROR(TieHeadToEmbedding(options.weights, checkpoint, model));
   std::vector<WantedTensor> wanted;
   for (const ir::GraphInput& in : model->graph.inputs) {
     const bool buffer = in.kind == ir::InputKind::kBuffer && in.persistent && !model->weights.contains(in.name);

@@ -18,8 +18,9 @@ rows, failed = [], False
 for strategy in ("ulysses", "allgather-kv"):
     for ranks in (1, 2, 4):
         package = os.path.join(scratch("smollm2"), "package")
-        compiled = compile_model(os.path.join(out, "smollm2.pt2"), package, ranks, 509, "--strict", "--strategy", strategy)
-        ran = run("autosp-run", "--nproc-per-node", ranks, package, "--weights", os.path.join(out, "hf"), "--golden", golden, "--rtol",
+        compiled = compile_model(os.path.join(out, "smollm2.pt2"), package, ranks, 509, "--strict", "--strategy", strategy,
+                                 "--weights", os.path.join(out, "hf"))
+        ran = run("autosp-run", "--nproc-per-node", ranks, package, "--golden", golden, "--rtol",
                   "1e-4", check=False)
         loss, norm = (re.search(rf"^[ !]+{name} +(\S+) +(\S+)", ran.out, re.M) for name in ("loss", "gradient norm"))
         worst = re.search(r"worst error (\S+)|with (\S+);", ran.out)
