@@ -65,7 +65,8 @@ Result<int> RunMain(const std::vector<std::string>& arguments) {
   autospc::train::RunOptions options;
   options.package = flags.Get<std::string>("package");
   if (flags.Has("nproc-per-node")) {
-    ASSIGN_OR_RETURN(const int64_t ranks, cli::InRange("--nproc-per-node", flags.Get<int64_t>("nproc-per-node"), 1, 4096));
+    ASSIGN_OR_RETURN(const int64_t ranks,
+                     cli::InRange("--nproc-per-node", flags.Get<int64_t>("nproc-per-node"), 1, 4096));
     options.nproc_per_node = static_cast<int>(ranks);
   }
   options.golden = flags.Get<std::string>("golden");

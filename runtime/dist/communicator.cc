@@ -1,12 +1,12 @@
 #include "runtime/dist/communicator.h"
 
+#include <c10/util/BFloat16.h>
+#include <c10/util/Half.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <vector>
-
-#include <c10/util/BFloat16.h>
-#include <c10/util/Half.h>
 
 namespace autospc {
 namespace {
@@ -74,15 +74,33 @@ Result<ReduceOp> ParseReduceOp(std::string_view name) {
 
 Status ReduceRows(const void* rows, void* out, int64_t count, int64_t n, c10::ScalarType type, ReduceOp op) {
   switch (type) {
-    case c10::ScalarType::Float: Reduce<float>(rows, out, count, n, op); return Ok();
-    case c10::ScalarType::Double: Reduce<double>(rows, out, count, n, op); return Ok();
-    case c10::ScalarType::BFloat16: Reduce<c10::BFloat16, float>(rows, out, count, n, op); return Ok();
-    case c10::ScalarType::Half: Reduce<c10::Half, float>(rows, out, count, n, op); return Ok();
-    case c10::ScalarType::Long: Reduce<int64_t>(rows, out, count, n, op); return Ok();
-    case c10::ScalarType::Int: Reduce<int32_t>(rows, out, count, n, op); return Ok();
-    case c10::ScalarType::Short: Reduce<int16_t>(rows, out, count, n, op); return Ok();
-    case c10::ScalarType::Char: Reduce<int8_t>(rows, out, count, n, op); return Ok();
-    case c10::ScalarType::Byte: Reduce<uint8_t>(rows, out, count, n, op); return Ok();
+    case c10::ScalarType::Float:
+      Reduce<float>(rows, out, count, n, op);
+      return Ok();
+    case c10::ScalarType::Double:
+      Reduce<double>(rows, out, count, n, op);
+      return Ok();
+    case c10::ScalarType::BFloat16:
+      Reduce<c10::BFloat16, float>(rows, out, count, n, op);
+      return Ok();
+    case c10::ScalarType::Half:
+      Reduce<c10::Half, float>(rows, out, count, n, op);
+      return Ok();
+    case c10::ScalarType::Long:
+      Reduce<int64_t>(rows, out, count, n, op);
+      return Ok();
+    case c10::ScalarType::Int:
+      Reduce<int32_t>(rows, out, count, n, op);
+      return Ok();
+    case c10::ScalarType::Short:
+      Reduce<int16_t>(rows, out, count, n, op);
+      return Ok();
+    case c10::ScalarType::Char:
+      Reduce<int8_t>(rows, out, count, n, op);
+      return Ok();
+    case c10::ScalarType::Byte:
+      Reduce<uint8_t>(rows, out, count, n, op);
+      return Ok();
     case c10::ScalarType::Bool:
       if (op == ReduceOp::kMax) {
         Reduce<uint8_t>(rows, out, count, n, op);
@@ -101,11 +119,13 @@ Status ReduceRows(const void* rows, void* out, int64_t count, int64_t n, c10::Sc
         return Ok();
       }
       break;
-    default: break;
+    default:
+      break;
   }
   return Error{Code::kUnsupported,
                fmt::format("no {} over ranks for elements of type {}", op == ReduceOp::kSum ? "sum" : "maximum",
-                           c10::toString(type)), "", ""};
+                           c10::toString(type)),
+               "", ""};
 }
 
 std::unique_ptr<Communicator> MakeSingleCommunicator() { return std::make_unique<SingleCommunicator>(); }

@@ -8,12 +8,12 @@
 // a peer is gone, kTimeout, kInterrupted after Abort().
 #pragma once
 
+#include <c10/core/ScalarType.h>
+
 #include <cstdint>
 #include <map>
 #include <memory>
 #include <string>
-
-#include <c10/core/ScalarType.h>
 
 #include "runtime/base/result.h"
 

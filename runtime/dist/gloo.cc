@@ -1,11 +1,11 @@
 #include "runtime/dist/gloo.h"
 
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/from_blob.h>
+
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
-
-#include <ATen/core/Tensor.h>
-#include <ATen/ops/from_blob.h>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 
 namespace autospc {

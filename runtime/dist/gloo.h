@@ -1,9 +1,9 @@
 // Ranks as processes, over TCP: c10d's Gloo backend.
 #pragma once
 
-#include <memory>
-
 #include <c10/util/intrusive_ptr.h>
+
+#include <memory>
 
 #include "runtime/dist/communicator.h"
 

@@ -61,7 +61,8 @@ class InProcessCommunicator : public Communicator {
       if (theirs.send_bytes != pieces[r].recv_bytes) {
         status = Error{Code::kFailed,
                        fmt::format("rank {} sends {} bytes where rank {} expects {}", r, theirs.send_bytes, rank(),
-                                   pieces[r].recv_bytes), "", "the ranks run different programs"};
+                                   pieces[r].recv_bytes),
+                       "", "the ranks run different programs"};
         Abort();
         break;
       }

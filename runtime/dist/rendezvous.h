@@ -19,8 +19,8 @@ struct RankEnvironment {
   int local_size = 1;  // ranks on this machine
   std::string master_address;
   int master_port = 29500;
-  bool store_exists = false;      // the launcher already runs the store (torchrun's agent)
-  std::optional<int> listen_fd;   // rank 0 of our own launcher: a socket that listens on master_port
+  bool store_exists = false;     // the launcher already runs the store (torchrun's agent)
+  std::optional<int> listen_fd;  // rank 0 of our own launcher: a socket that listens on master_port
 };
 
 // From the variables that launchers set: RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR, MASTER_PORT

@@ -33,18 +33,30 @@ c10::Scalar Call::Number(size_t i) const {
 c10::ScalarType ToScalarType(program::DType dtype) {
   using program::DType;
   switch (dtype) {
-    case DType::Bool: return c10::ScalarType::Bool;
-    case DType::UInt8: return c10::ScalarType::Byte;
-    case DType::Int8: return c10::ScalarType::Char;
-    case DType::Int16: return c10::ScalarType::Short;
-    case DType::Int32: return c10::ScalarType::Int;
-    case DType::Int64: return c10::ScalarType::Long;
-    case DType::Float16: return c10::ScalarType::Half;
-    case DType::BFloat16: return c10::ScalarType::BFloat16;
-    case DType::Float32: return c10::ScalarType::Float;
-    case DType::Float64: return c10::ScalarType::Double;
-    case DType::Complex64: return c10::ScalarType::ComplexFloat;
-    case DType::Complex128: return c10::ScalarType::ComplexDouble;
+    case DType::Bool:
+      return c10::ScalarType::Bool;
+    case DType::UInt8:
+      return c10::ScalarType::Byte;
+    case DType::Int8:
+      return c10::ScalarType::Char;
+    case DType::Int16:
+      return c10::ScalarType::Short;
+    case DType::Int32:
+      return c10::ScalarType::Int;
+    case DType::Int64:
+      return c10::ScalarType::Long;
+    case DType::Float16:
+      return c10::ScalarType::Half;
+    case DType::BFloat16:
+      return c10::ScalarType::BFloat16;
+    case DType::Float32:
+      return c10::ScalarType::Float;
+    case DType::Float64:
+      return c10::ScalarType::Double;
+    case DType::Complex64:
+      return c10::ScalarType::ComplexFloat;
+    case DType::Complex128:
+      return c10::ScalarType::ComplexDouble;
   }
   return c10::ScalarType::Undefined;
 }

@@ -1,6 +1,10 @@
 // One instruction with everything resolved: what a kernel sees.
 #pragma once
 
+#include <ATen/core/Tensor.h>
+#include <c10/core/Scalar.h>
+#include <c10/core/ScalarType.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -8,10 +12,6 @@
 #include <span>
 #include <string_view>
 #include <vector>
-
-#include <ATen/core/Tensor.h>
-#include <c10/core/Scalar.h>
-#include <c10/core/ScalarType.h>
 
 #include "runtime/base/result.h"
 #include "runtime/package/program_generated.h"
@@ -39,9 +39,9 @@ struct CallArg {
 struct Call {
   const Context* context = nullptr;
   const program::InstructionT* instruction = nullptr;
-  std::vector<CallArg> args;         // in schema order
-  std::vector<at::Tensor> outputs;   // views of the planned buffers; undefined where nobody wants the result
-  std::span<std::byte> workspace;    // empty if none was planned
+  std::vector<CallArg> args;        // in schema order
+  std::vector<at::Tensor> outputs;  // views of the planned buffers; undefined where nobody wants the result
+  std::span<std::byte> workspace;   // empty if none was planned
 
   bool Has(size_t i) const { return i < args.size() && args[i].arg->kind != program::ArgKind::None; }
   const at::Tensor& Tensor(size_t i) const { return args[i].tensor; }

@@ -1,12 +1,12 @@
 #include "runtime/exec/executor.h"
 
-#include <chrono>
-#include <cstring>
-
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/from_blob.h>
 #include <c10/util/Exception.h>
+
+#include <chrono>
+#include <cstring>
 
 #include "runtime/dist/communicator.h"
 #include "runtime/exec/workspace.h"
@@ -38,10 +38,12 @@ int64_t ExtentOf(const program::TensorT& t) {
     if (t.sizes[d] < 0 || t.strides[d] < 0) return -1;
     if (t.sizes[d] == 0) return 0;
     int64_t reach = 0;
-    if (__builtin_mul_overflow(t.sizes[d] - 1, t.strides[d], &reach) || __builtin_add_overflow(last, reach, &last)) return -1;
+    if (__builtin_mul_overflow(t.sizes[d] - 1, t.strides[d], &reach) || __builtin_add_overflow(last, reach, &last))
+      return -1;
   }
   int64_t bytes = 0;
-  if (__builtin_mul_overflow(last + 1, element, &bytes) || __builtin_add_overflow(bytes, t.byte_offset, &bytes)) return -1;
+  if (__builtin_mul_overflow(last + 1, element, &bytes) || __builtin_add_overflow(bytes, t.byte_offset, &bytes))
+    return -1;
   return t.byte_offset < 0 ? -1 : bytes;
 }
 
@@ -54,7 +56,8 @@ bool IsUpdate(OutputKind kind) {
 Result<std::unique_ptr<Executor>> Executor::Create(std::shared_ptr<const program::ProgramT> program,
                                                    const ExecutorOptions& options) {
   InstallWorkspaceAllocator();
-  if (program->world_size > 1 && (options.communicator == nullptr || options.communicator->size() != program->world_size)) {
+  if (program->world_size > 1 &&
+      (options.communicator == nullptr || options.communicator->size() != program->world_size)) {
     return Error{Code::kBadInput, fmt::format("the package is compiled for {} ranks", program->world_size), "",
                  fmt::format("start that many, or compile with --ranks {}",
                              options.communicator == nullptr ? 1 : options.communicator->size())};
@@ -83,7 +86,8 @@ Status Executor::MakeStorages(const ExecutorOptions& options) {
     const program::StorageT& s = *program_->storages[i];
     if (s.bytes < 0) return Malformed(fmt::format("storage {} has a negative size", i));
     if (s.arena_offset >= 0) {
-      if (s.arena_offset % 64 != 0 || s.bytes > program_->arena_bytes || s.arena_offset > program_->arena_bytes - s.bytes) {
+      if (s.arena_offset % 64 != 0 || s.bytes > program_->arena_bytes ||
+          s.arena_offset > program_->arena_bytes - s.bytes) {
         return Malformed(fmt::format("storage {} ({}) lies outside the arena or is not aligned to 64", i, s.name));
       }
       storages_.push_back(arena_.data() + s.arena_offset);
@@ -140,7 +144,8 @@ Status Executor::MakeCalls() {
       if (out >= count) return Locate(Malformed("a result does not exist"), n);
       call->outputs.push_back(out < 0 ? at::Tensor() : tensors_[out]);
     }
-    if (ins.workspace >= static_cast<int>(storages_.size())) return Locate(Malformed("its workspace does not exist"), n);
+    if (ins.workspace >= static_cast<int>(storages_.size()))
+      return Locate(Malformed("its workspace does not exist"), n);
     if (ins.workspace >= 0) {
       call->workspace = {static_cast<std::byte*>(storages_[ins.workspace]),
                          static_cast<size_t>(program_->storages[ins.workspace]->bytes)};
@@ -196,7 +201,8 @@ Status Executor::MakeUpdates() {
     int like = -1;
     for (size_t t = 0; t < tensors_.size() && like < 0; ++t) {
       const program::TensorT& candidate = *program_->tensors[t];
-      if (candidate.storage == target && candidate.sizes == value.sizes && candidate.dtype == value.dtype) like = static_cast<int>(t);
+      if (candidate.storage == target && candidate.sizes == value.sizes && candidate.dtype == value.dtype)
+        like = static_cast<int>(t);
     }
     if (like < 0) return Malformed(fmt::format("the update of \"{}\" has not the buffer's shape", out.name));
     auto update = std::make_unique<Update>();

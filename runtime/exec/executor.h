@@ -5,14 +5,14 @@
 // byte outside the arena (OutsideBytes counts what does).
 #pragma once
 
+#include <ATen/core/Tensor.h>
+
 #include <functional>
 #include <map>
 #include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
-
-#include <ATen/core/Tensor.h>
 
 #include "runtime/base/result.h"
 #include "runtime/exec/call.h"
@@ -80,8 +80,8 @@ class Executor {
   Context context_;
   uint64_t seed_ = 0;
   Region arena_;
-  std::vector<Region> own_;        // persistent storages of our own
-  std::vector<void*> storages_;    // by storage index
+  std::vector<Region> own_;      // persistent storages of our own
+  std::vector<void*> storages_;  // by storage index
   std::vector<at::Tensor> tensors_;
   std::vector<std::unique_ptr<Call>> calls_;
   std::vector<Kernel> kernels_;

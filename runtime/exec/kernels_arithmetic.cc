@@ -1,6 +1,4 @@
 // Arithmetic whose `.out` overload is a composite that allocates, by way of one that is not.
-#include "runtime/exec/call.h"
-
 #include <ATen/ScalarOps.h>
 #include <ATen/ops/add.h>
 #include <ATen/ops/amax.h>
@@ -19,6 +17,8 @@
 #include <ATen/ops/remainder.h>
 #include <ATen/ops/sub.h>
 #include <ATen/ops/sum.h>
+
+#include "runtime/exec/call.h"
 
 namespace autospc::exec {
 namespace {
@@ -111,20 +111,28 @@ Status LogSumExp(const Call& c) {
 
 void AddArithmeticKernels(KernelTable* table) {
   using T = at::Tensor;
-  table->Add("aten.add.Scalar", WithNumber([](T& o, const T& x, const T& n, const Call& c) { at::add_out(o, x, n, AlphaOf(c)); }));
-  table->Add("aten.sub.Scalar", WithNumber([](T& o, const T& x, const T& n, const Call& c) { at::sub_out(o, x, n, AlphaOf(c)); }));
-  table->Add("aten.rsub.Scalar", WithNumber([](T& o, const T& x, const T& n, const Call& c) { at::sub_out(o, n, x, AlphaOf(c)); }));
+  table->Add("aten.add.Scalar",
+             WithNumber([](T& o, const T& x, const T& n, const Call& c) { at::add_out(o, x, n, AlphaOf(c)); }));
+  table->Add("aten.sub.Scalar",
+             WithNumber([](T& o, const T& x, const T& n, const Call& c) { at::sub_out(o, x, n, AlphaOf(c)); }));
+  table->Add("aten.rsub.Scalar",
+             WithNumber([](T& o, const T& x, const T& n, const Call& c) { at::sub_out(o, n, x, AlphaOf(c)); }));
   table->Add("aten.mul.Scalar", WithNumber([](T& o, const T& x, const T& n, const Call&) { at::mul_out(o, x, n); }));
   table->Add("aten.div.Scalar", WithNumber([](T& o, const T& x, const T& n, const Call&) { at::div_out(o, x, n); }));
   table->Add("aten.div.Scalar_mode", WithNumber([](T& o, const T& x, const T& n, const Call& c) {
                at::div_out(o, x, n, c.Has(2) ? std::optional<std::string_view>(c.String(2)) : std::nullopt);
              }));
-  table->Add("aten.remainder.Scalar", WithNumber([](T& o, const T& x, const T& n, const Call&) { at::remainder_out(o, x, n); }));
+  table->Add("aten.remainder.Scalar",
+             WithNumber([](T& o, const T& x, const T& n, const Call&) { at::remainder_out(o, x, n); }));
   table->Add("aten.fmod.Scalar", WithNumber([](T& o, const T& x, const T& n, const Call&) { at::fmod_out(o, x, n); }));
-  table->Add("aten.floor_divide.Scalar", WithNumber([](T& o, const T& x, const T& n, const Call&) { at::floor_divide_out(o, x, n); }));
-  table->Add("aten.bitwise_and.Scalar", WithNumber([](T& o, const T& x, const T& n, const Call&) { at::bitwise_and_out(o, x, n); }));
-  table->Add("aten.bitwise_or.Scalar", WithNumber([](T& o, const T& x, const T& n, const Call&) { at::bitwise_or_out(o, x, n); }));
-  table->Add("aten.bitwise_xor.Scalar", WithNumber([](T& o, const T& x, const T& n, const Call&) { at::bitwise_xor_out(o, x, n); }));
+  table->Add("aten.floor_divide.Scalar",
+             WithNumber([](T& o, const T& x, const T& n, const Call&) { at::floor_divide_out(o, x, n); }));
+  table->Add("aten.bitwise_and.Scalar",
+             WithNumber([](T& o, const T& x, const T& n, const Call&) { at::bitwise_and_out(o, x, n); }));
+  table->Add("aten.bitwise_or.Scalar",
+             WithNumber([](T& o, const T& x, const T& n, const Call&) { at::bitwise_or_out(o, x, n); }));
+  table->Add("aten.bitwise_xor.Scalar",
+             WithNumber([](T& o, const T& x, const T& n, const Call&) { at::bitwise_xor_out(o, x, n); }));
   table->Add("aten.rsub.Tensor", &RsubTensor);
   table->Add("aten.relu.default", &Relu);
   table->Add("aten.isnan.default", &IsNan);

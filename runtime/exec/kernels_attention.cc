@@ -35,8 +35,10 @@ Result<std::shared_ptr<Attention>> Resolve(const Call& c, size_t q, size_t rest)
   const std::vector<int64_t>& map = c.Ints(rest + 4);
   const int64_t heads = args.q.sizes[1], kv_heads = args.k.sizes[1], rank = c.context->rank;
   if (!map.empty() && static_cast<int64_t>(map.size()) != heads * c.context->world_size) {
-    return Error{Code::kBadInput, fmt::format("the map from query to kv heads has {} entries for {} heads on {} ranks",
-                                              map.size(), heads, c.context->world_size), "", "compile the model again"};
+    return Error{Code::kBadInput,
+                 fmt::format("the map from query to kv heads has {} entries for {} heads on {} ranks", map.size(),
+                             heads, c.context->world_size),
+                 "", "compile the model again"};
   }
   args.heads = c.Int(rest + 6);
   for (int64_t h = 0; h < heads; ++h) {

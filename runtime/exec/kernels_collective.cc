@@ -1,12 +1,11 @@
 // Conversions between placements that move bytes between ranks. Buffers that the transport reads and writes
 // are cut from the instruction's workspace (runtime/package/kernels.cc has the formulas).
-#include "runtime/exec/call.h"
+#include <ATen/ops/empty.h>
 
 #include <algorithm>
 
-#include <ATen/ops/empty.h>
-
 #include "runtime/dist/communicator.h"
+#include "runtime/exec/call.h"
 
 namespace autospc::exec {
 namespace {
@@ -47,8 +46,9 @@ Status ReduceInPlace(const Call& c, const at::Tensor& x, std::string_view op_nam
   ASSIGN_OR_RETURN(const ReduceOp op, ParseReduceOp(op_name));
   Communicator& comm = *c.context->communicator;
   // What the plan gave, in whole elements; at least what one round needs.
-  const int64_t staging_bytes = std::max<int64_t>(comm.MinStaging(x.scalar_type()), std::min<int64_t>(
-      static_cast<int64_t>(c.workspace.size()), (Bytes(x) + 63) / 64 * 64));
+  const int64_t staging_bytes =
+      std::max<int64_t>(comm.MinStaging(x.scalar_type()),
+                        std::min<int64_t>(static_cast<int64_t>(c.workspace.size()), (Bytes(x) + 63) / 64 * 64));
   const at::Tensor staging = at::empty({staging_bytes}, at::TensorOptions().dtype(at::kByte));
   return comm.AllReduce(x.data_ptr(), x.numel(), x.scalar_type(), op, staging.data_ptr(), staging_bytes);
 }

@@ -1,17 +1,18 @@
 // Ops that move elements without changing them. LibTorch's own overloads of these allocate their result;
 // here views of the planned buffer are written in place.
-#include "runtime/exec/call.h"
+#include <ATen/ops/expand.h>
 
 #include <algorithm>
 
-#include <ATen/ops/expand.h>
+#include "runtime/exec/call.h"
 
 namespace autospc::exec {
 namespace {
 
 Status Copy(const Call& c) {  // broadcast where the operand is smaller
   const at::Tensor& out = c.outputs[0];
-  if (!out.is_alias_of(c.Tensor(0)) || out.data_ptr() != c.Tensor(0).data_ptr() || out.strides() != c.Tensor(0).strides()) {
+  if (!out.is_alias_of(c.Tensor(0)) || out.data_ptr() != c.Tensor(0).data_ptr() ||
+      out.strides() != c.Tensor(0).strides()) {
     out.copy_(c.Tensor(0));
   }
   return Ok();
@@ -108,9 +109,9 @@ Status Stack(const Call& c) {  // tensors, dim
 }  // namespace
 
 void AddCopyKernels(KernelTable* table) {
-  for (const char* op : {"aten.clone.default", "aten._to_copy.default", "aten.contiguous.default", "aten.lift_fresh_copy.default",
-                         "aten.detach_copy.default", "aten.alias_copy.default", "aten.expand_copy.default",
-                         "aten.expand.default", "autosp.vary", "autosp.stop_gradient"}) {
+  for (const char* op : {"aten.clone.default", "aten._to_copy.default", "aten.contiguous.default",
+                         "aten.lift_fresh_copy.default", "aten.detach_copy.default", "aten.alias_copy.default",
+                         "aten.expand_copy.default", "aten.expand.default", "autosp.vary", "autosp.stop_gradient"}) {
     table->Add(op, &Copy);
   }
   table->Add("aten.copy.default", &CopySecond);

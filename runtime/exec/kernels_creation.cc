@@ -1,8 +1,8 @@
 // Ops that make a tensor out of numbers: they fill the planned buffer.
-#include "runtime/exec/call.h"
-
 #include <ATen/ops/arange.h>
 #include <ATen/ops/fill.h>
+
+#include "runtime/exec/call.h"
 
 namespace autospc::exec {
 namespace {

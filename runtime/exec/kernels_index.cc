@@ -1,14 +1,14 @@
 // Look-ups and their adjoints.
-#include "runtime/exec/call.h"
-
-#include <algorithm>
-
 #include <ATen/Dispatch.h>
 #include <ATen/Parallel.h>
 #include <ATen/ops/_index_put_impl.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/index.h>
 #include <ATen/ops/index_select.h>
+
+#include <algorithm>
+
+#include "runtime/exec/call.h"
 
 namespace autospc::exec {
 namespace {
@@ -35,30 +35,32 @@ void AccumulateRows(const at::Tensor& grad, const int64_t* index, const int64_t*
   const T* from = grad.const_data_ptr<T>();
   T* to = out.data_ptr<T>();
   const int64_t from_row = grad.stride(0), to_row = out.stride(0), to_col = out.stride(1), from_col = grad.stride(1);
-  at::parallel_for(0, count, std::max<int64_t>(1, 32768 / std::max<int64_t>(width, 1)), [&](int64_t begin, int64_t end) {
-    // A run of one index belongs to the range in which it starts.
-    while (begin > 0 && begin < end && index[order[begin]] == index[order[begin - 1]]) ++begin;
-    for (int64_t start = begin; start < end;) {
-      const int64_t row = index[order[start]];
-      int64_t stop = start;
-      while (stop < count && index[order[stop]] == row) ++stop;
-      for (int64_t col = 0; row != padding_idx && col < width; col += kColumns) {
-        const int64_t n = std::min(kColumns, width - col);
-        Acc sum[kColumns] = {};
-        for (int64_t i = start; i < stop; ++i) {
-          const T* g = from + order[i] * from_row + col * from_col;
-          if (from_col == 1) {
-            for (int64_t j = 0; j < n; ++j) sum[j] += static_cast<Acc>(g[j]);
-          } else {
-            for (int64_t j = 0; j < n; ++j) sum[j] += static_cast<Acc>(g[j * from_col]);
-          }
-        }
-        const Acc scale = by_frequency ? Acc(1) / static_cast<Acc>(stop - start) : Acc(1);
-        for (int64_t j = 0; j < n; ++j) to[row * to_row + (col + j) * to_col] = static_cast<T>(sum[j] * scale);
-      }
-      start = stop;
-    }
-  });
+  at::parallel_for(0, count, std::max<int64_t>(1, 32768 / std::max<int64_t>(width, 1)),
+                   [&](int64_t begin, int64_t end) {
+                     // A run of one index belongs to the range in which it starts.
+                     while (begin > 0 && begin < end && index[order[begin]] == index[order[begin - 1]]) ++begin;
+                     for (int64_t start = begin; start < end;) {
+                       const int64_t row = index[order[start]];
+                       int64_t stop = start;
+                       while (stop < count && index[order[stop]] == row) ++stop;
+                       for (int64_t col = 0; row != padding_idx && col < width; col += kColumns) {
+                         const int64_t n = std::min(kColumns, width - col);
+                         Acc sum[kColumns] = {};
+                         for (int64_t i = start; i < stop; ++i) {
+                           const T* g = from + order[i] * from_row + col * from_col;
+                           if (from_col == 1) {
+                             for (int64_t j = 0; j < n; ++j) sum[j] += static_cast<Acc>(g[j]);
+                           } else {
+                             for (int64_t j = 0; j < n; ++j) sum[j] += static_cast<Acc>(g[j * from_col]);
+                           }
+                         }
+                         const Acc scale = by_frequency ? Acc(1) / static_cast<Acc>(stop - start) : Acc(1);
+                         for (int64_t j = 0; j < n; ++j)
+                           to[row * to_row + (col + j) * to_col] = static_cast<T>(sum[j] * scale);
+                       }
+                       start = stop;
+                     }
+                   });
 }
 
 // grad [..., D], indices [...], num_weights, padding_idx, scale_grad_by_freq: out [V, D].
@@ -71,13 +73,15 @@ Status EmbeddingBackward(const Call& c) {
   const int64_t* at_index = index.const_data_ptr<int64_t>();
   for (int64_t i = 0; i < count; ++i) {
     if (at_index[i] < 0 || at_index[i] >= out.size(0)) {
-      return Error{Code::kFailed, fmt::format("index {} is outside the table of {} rows", at_index[i], out.size(0)), "", ""};
+      return Error{Code::kFailed, fmt::format("index {} is outside the table of {} rows", at_index[i], out.size(0)), "",
+                   ""};
     }
   }
   at::Tensor order = at::empty({count}, at::TensorOptions().dtype(at::kLong));
   int64_t* p = order.data_ptr<int64_t>();
   for (int64_t i = 0; i < count; ++i) p[i] = i;
-  std::sort(p, p + count, [&](int64_t a, int64_t b) { return at_index[a] != at_index[b] ? at_index[a] < at_index[b] : a < b; });
+  std::sort(p, p + count,
+            [&](int64_t a, int64_t b) { return at_index[a] != at_index[b] ? at_index[a] < at_index[b] : a < b; });
   AT_DISPATCH_FLOATING_TYPES_AND2(at::kBFloat16, at::kHalf, out.scalar_type(), "embedding_dense_backward", [&] {
     AccumulateRows<scalar_t>(grad, at_index, p, count, c.Int(3), c.Bool(4), out);
   });

@@ -1,13 +1,13 @@
 // Layer norm and its backward pass. Sums are taken in float64 over fixed pieces, so that the result does not
 // depend on the number of threads.
-#include "runtime/exec/call.h"
+#include <ATen/Dispatch.h>
+#include <ATen/Parallel.h>
+#include <ATen/ops/empty.h>
 
 #include <algorithm>
 #include <cmath>
 
-#include <ATen/Dispatch.h>
-#include <ATen/Parallel.h>
-#include <ATen/ops/empty.h>
+#include "runtime/exec/call.h"
 
 namespace autospc::exec {
 namespace {
@@ -53,18 +53,26 @@ double Sum(int64_t n, F term) {  // four lanes
 }
 
 double Read(const at::Tensor& t, int64_t i) {
-  return t.scalar_type() == at::kDouble   ? t.const_data_ptr<double>()[i]
-         : t.scalar_type() == at::kFloat  ? t.const_data_ptr<float>()[i]
-         : t.scalar_type() == at::kHalf   ? static_cast<float>(t.const_data_ptr<at::Half>()[i])
-                                          : static_cast<float>(t.const_data_ptr<at::BFloat16>()[i]);
+  return t.scalar_type() == at::kDouble  ? t.const_data_ptr<double>()[i]
+         : t.scalar_type() == at::kFloat ? t.const_data_ptr<float>()[i]
+         : t.scalar_type() == at::kHalf  ? static_cast<float>(t.const_data_ptr<at::Half>()[i])
+                                         : static_cast<float>(t.const_data_ptr<at::BFloat16>()[i]);
 }
 
 void Write(const at::Tensor& t, int64_t i, double value) {
   switch (t.scalar_type()) {
-    case at::kDouble: t.data_ptr<double>()[i] = value; return;
-    case at::kFloat: t.data_ptr<float>()[i] = static_cast<float>(value); return;
-    case at::kHalf: t.data_ptr<at::Half>()[i] = static_cast<float>(value); return;
-    default: t.data_ptr<at::BFloat16>()[i] = static_cast<float>(value); return;
+    case at::kDouble:
+      t.data_ptr<double>()[i] = value;
+      return;
+    case at::kFloat:
+      t.data_ptr<float>()[i] = static_cast<float>(value);
+      return;
+    case at::kHalf:
+      t.data_ptr<at::Half>()[i] = static_cast<float>(value);
+      return;
+    default:
+      t.data_ptr<at::BFloat16>()[i] = static_cast<float>(value);
+      return;
   }
 }
 
@@ -80,10 +88,12 @@ void Forward(const at::Tensor& x, int64_t rows, int64_t n, const at::Tensor& wei
       const T* from = x.const_data_ptr<T>() + r * n;
       T* to = out.data_ptr<T>() + r * n;
       const double mu = Sum(n, [&](int64_t i) { return static_cast<double>(static_cast<Acc>(from[i])); }) / n;
-      const double var = Sum(n, [&](int64_t i) {
-                           const double d = static_cast<double>(static_cast<Acc>(from[i])) - mu;
-                           return d * d;
-                         }) / n;
+      const double var = Sum(n,
+                             [&](int64_t i) {
+                               const double d = static_cast<double>(static_cast<Acc>(from[i])) - mu;
+                               return d * d;
+                             }) /
+                         n;
       const double rs = 1.0 / std::sqrt(var + eps);
       if (mean.defined()) Write(mean, r, mu);
       if (rstd.defined()) Write(rstd, r, rs);
@@ -106,7 +116,8 @@ Status LayerNorm(const Call& c) {
   at::Tensor dense = out.dense();
   if (!dense.defined()) dense = at::empty(x.sizes(), x.options());
   AT_DISPATCH_FLOATING_TYPES_AND2(at::kBFloat16, at::kHalf, x.scalar_type(), "layer_norm", [&] {
-    Forward<scalar_t>(x, x.numel() / std::max<int64_t>(n, 1), n, weight, bias, c.Float(4), dense, mean.dense(), rstd.dense());
+    Forward<scalar_t>(x, x.numel() / std::max<int64_t>(n, 1), n, weight, bias, c.Float(4), dense, mean.dense(),
+                      rstd.dense());
   });
   out.Finish(), mean.Finish(), rstd.Finish();
   return Ok();
@@ -171,7 +182,8 @@ Status LayerNormBackward(const Call& c) {
   const auto wanted = [&](size_t i) { return c.Ints(7).at(i) != 0 ? c.outputs[i] : at::Tensor(); };
   Target dx(wanted(0)), dw(wanted(1)), db(wanted(2));
   AT_DISPATCH_FLOATING_TYPES_AND2(at::kBFloat16, at::kHalf, x.scalar_type(), "layer_norm_backward", [&] {
-    Backward<scalar_t>(grad, x, mean, rstd, x.numel() / std::max<int64_t>(n, 1), n, weight, dx.dense(), dw.dense(), db.dense());
+    Backward<scalar_t>(grad, x, mean, rstd, x.numel() / std::max<int64_t>(n, 1), n, weight, dx.dense(), dw.dense(),
+                       db.dense());
   });
   dx.Finish(), dw.Finish(), db.Finish();
   return Ok();

@@ -1,13 +1,12 @@
 // Conversions and per-rank values that need no other rank: what a rank computes depends on its number alone.
-#include "runtime/exec/call.h"
-
-#include <algorithm>
-
 #include <ATen/Dispatch.h>
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/eq.h>
 
+#include <algorithm>
+
+#include "runtime/exec/call.h"
 #include "runtime/exec/philox.h"
 
 namespace autospc::exec {
@@ -57,7 +56,8 @@ Status Positions(const Call& c) {
     AT_DISPATCH_FLOATING_TYPES_AND2(at::kBFloat16, at::kHalf, out.scalar_type(), "positions", [&] {
       scalar_t* p = out.data_ptr<scalar_t>();
       for (int64_t i = 0; i < out.numel(); ++i) {
-        p[i * out.stride(0)] = static_cast<scalar_t>(c.Float(0) + c.Float(1) * static_cast<double>(std::min(first + i, last)));
+        p[i * out.stride(0)] =
+            static_cast<scalar_t>(c.Float(0) + c.Float(1) * static_cast<double>(std::min(first + i, last)));
       }
     });
   }

@@ -1,12 +1,12 @@
 // The step: buckets, the gradient norm, fused updates.
-#include "runtime/exec/call.h"
+#include <ATen/Dispatch.h>
+#include <ATen/Parallel.h>
+#include <ATen/ops/empty.h>
 
 #include <algorithm>
 #include <cmath>
 
-#include <ATen/Dispatch.h>
-#include <ATen/Parallel.h>
-#include <ATen/ops/empty.h>
+#include "runtime/exec/call.h"
 
 namespace autospc::exec {
 namespace {
@@ -27,21 +27,22 @@ template <typename T>
 double SumOfSquares(const T* x, int64_t n) {
   double parts[kParts] = {};
   const int64_t part = (n + kParts - 1) / kParts;
-  at::parallel_for(0, kParts, std::max<int64_t>(1, 32768 / std::max<int64_t>(part, 1)), [&](int64_t begin, int64_t end) {
-    for (int64_t p = begin; p < end; ++p) {
-      double lanes[4] = {};
-      int64_t i = std::min(n, p * part);
-      const int64_t stop = std::min(n, i + part);
-      for (; i + 4 <= stop; i += 4) {
-        for (int l = 0; l < 4; ++l) {
-          const double v = static_cast<double>(x[i + l]);
-          lanes[l] += v * v;
-        }
-      }
-      for (; i < stop; ++i) lanes[0] += static_cast<double>(x[i]) * static_cast<double>(x[i]);
-      parts[p] = (lanes[0] + lanes[1]) + (lanes[2] + lanes[3]);
-    }
-  });
+  at::parallel_for(0, kParts, std::max<int64_t>(1, 32768 / std::max<int64_t>(part, 1)),
+                   [&](int64_t begin, int64_t end) {
+                     for (int64_t p = begin; p < end; ++p) {
+                       double lanes[4] = {};
+                       int64_t i = std::min(n, p * part);
+                       const int64_t stop = std::min(n, i + part);
+                       for (; i + 4 <= stop; i += 4) {
+                         for (int l = 0; l < 4; ++l) {
+                           const double v = static_cast<double>(x[i + l]);
+                           lanes[l] += v * v;
+                         }
+                       }
+                       for (; i < stop; ++i) lanes[0] += static_cast<double>(x[i]) * static_cast<double>(x[i]);
+                       parts[p] = (lanes[0] + lanes[1]) + (lanes[2] + lanes[3]);
+                     }
+                   });
   double sum = 0;
   for (double p : parts) sum += p;
   return sum;

@@ -1,7 +1,5 @@
 #include "runtime/exec/library_kernel.h"
 
-#include <fmt/ranges.h>
-
 #include <ATen/ScalarOps.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/core/ivalue.h>
@@ -9,6 +7,7 @@
 #include <c10/core/Device.h>
 #include <c10/core/Layout.h>
 #include <c10/core/MemoryFormat.h>
+#include <fmt/ranges.h>
 
 #include "runtime/outvariant/out_variant.h"
 
@@ -20,11 +19,11 @@ using c10::TypeKind;
 using program::ArgKind;
 
 Error Misfit(const Call& call, size_t i, const c10::Argument& argument) {
-  return Error{Code::kBadInput,
-               fmt::format("argument \"{}\" of {} must be {}, and the program gives {}", argument.name(),
-                           call.instruction->op, argument.type()->str(),
-                           program::EnumNameArgKind(call.args[i].arg->kind)),
-               "", "the package was made by another version of autospc"};
+  return Error{
+      Code::kBadInput,
+      fmt::format("argument \"{}\" of {} must be {}, and the program gives {}", argument.name(), call.instruction->op,
+                  argument.type()->str(), program::EnumNameArgKind(call.args[i].arg->kind)),
+      "", "the package was made by another version of autospc"};
 }
 
 // A Python number where the schema wants a tensor: it takes part in type promotion as a number does.
@@ -49,12 +48,17 @@ c10::TypePtr Unwrapped(const c10::TypePtr& type) {
 
 IValue NumberValue(const Call& call, size_t i, TypeKind kind) {
   switch (kind) {
-    case TypeKind::TensorType: return WrappedNumber(call.Number(i));
-    case TypeKind::FloatType: return call.Float(i);
-    case TypeKind::BoolType: return call.Bool(i);
+    case TypeKind::TensorType:
+      return WrappedNumber(call.Number(i));
+    case TypeKind::FloatType:
+      return call.Float(i);
+    case TypeKind::BoolType:
+      return call.Bool(i);
     case TypeKind::IntType:
-    case TypeKind::SymIntType: return call.Int(i);
-    default: return IValue(call.Number(i));
+    case TypeKind::SymIntType:
+      return call.Int(i);
+    default:
+      return IValue(call.Number(i));
   }
 }
 
@@ -64,8 +68,10 @@ Result<IValue> ToIValue(const Call& call, size_t i, const c10::Argument& argumen
   const c10::TypePtr element =
       type->kind() == TypeKind::ListType ? type->expectRef<c10::ListType>().getElementType() : nullptr;
   switch (arg.kind) {
-    case ArgKind::None: return IValue();
-    case ArgKind::Tensor: return IValue(call.Tensor(i));
+    case ArgKind::None:
+      return IValue();
+    case ArgKind::Tensor:
+      return IValue(call.Tensor(i));
     case ArgKind::TensorList: {
       if (element && element->kind() == TypeKind::OptionalType) {
         c10::List<std::optional<at::Tensor>> list;
@@ -83,7 +89,8 @@ Result<IValue> ToIValue(const Call& call, size_t i, const c10::Argument& argumen
     case ArgKind::Bool: {
       if (!element) return NumberValue(call, i, type->kind());
       const int64_t count = argument.N().value_or(1);  // int[2] stride=1 stands for [1, 1]
-      if (element->kind() == TypeKind::FloatType) return IValue(c10::List<double>(std::vector<double>(count, call.Float(i))));
+      if (element->kind() == TypeKind::FloatType)
+        return IValue(c10::List<double>(std::vector<double>(count, call.Float(i))));
       return IValue(c10::List<int64_t>(std::vector<int64_t>(count, call.Int(i))));
     }
     case ArgKind::IntList: {
@@ -92,19 +99,23 @@ Result<IValue> ToIValue(const Call& call, size_t i, const c10::Argument& argumen
       }
       return IValue(c10::List<int64_t>(arg.ints));
     }
-    case ArgKind::FloatList: return IValue(c10::List<double>(arg.floats));
+    case ArgKind::FloatList:
+      return IValue(c10::List<double>(arg.floats));
     case ArgKind::BoolList: {
       c10::List<bool> list;
       for (int64_t b : arg.ints) list.push_back(b != 0);
       return IValue(std::move(list));
     }
-    case ArgKind::String: return IValue(arg.s);
-    case ArgKind::DType: return IValue(static_cast<int64_t>(ToScalarType(arg.dtype)));
+    case ArgKind::String:
+      return IValue(arg.s);
+    case ArgKind::DType:
+      return IValue(static_cast<int64_t>(ToScalarType(arg.dtype)));
     case ArgKind::Layout: {
       if (arg.s != "strided") return Misfit(call, i, argument);
       return IValue(static_cast<int64_t>(c10::Layout::Strided));
     }
-    case ArgKind::Device: return IValue(c10::Device(c10::DeviceType::CPU));
+    case ArgKind::Device:
+      return IValue(c10::Device(c10::DeviceType::CPU));
     case ArgKind::MemoryFormat: {
       ASSIGN_OR_RETURN(const int64_t format, MemoryFormatOf(arg.s));
       return IValue(format);
@@ -154,7 +165,8 @@ Result<LibraryKernel> MakeLibraryKernel(const Call& call) {
   if (call.args.size() != handle->schema().arguments().size()) {
     return Error{Code::kBadInput,
                  fmt::format("{} takes {} arguments, and the program gives {}", op, handle->schema().arguments().size(),
-                             call.args.size()), "", "the package was made for another version of LibTorch"};
+                             call.args.size()),
+                 "", "the package was made for another version of LibTorch"};
   }
   ASSIGN_OR_RETURN(std::vector<IValue> values, ToStack(call, handle->schema()));
   bool all_wanted = true;
@@ -181,7 +193,8 @@ Result<LibraryKernel> MakeLibraryKernel(const Call& call) {
     };
     return LibraryKernel{std::move(run), Way::kOut};
   }
-  auto run = [handle = *handle, values = std::move(values), stack = std::vector<IValue>(), c = &call]() mutable -> Status {
+  auto run = [handle = *handle, values = std::move(values), stack = std::vector<IValue>(),
+              c = &call]() mutable -> Status {
     stack.assign(values.begin(), values.end());
     handle.callBoxed(&stack);
     std::vector<at::Tensor> results;
@@ -190,14 +203,17 @@ Result<LibraryKernel> MakeLibraryKernel(const Call& call) {
     if (results.size() != c->outputs.size()) {
       return Error{Code::kBadInput,
                    fmt::format("{} gives {} tensors, and the program expects {}", c->instruction->op, results.size(),
-                               c->outputs.size()), "", "the package was made for another version of LibTorch"};
+                               c->outputs.size()),
+                   "", "the package was made for another version of LibTorch"};
     }
     for (size_t i = 0; i < results.size(); ++i) {
       const at::Tensor& out = c->outputs[i];
       if (!out.defined()) continue;
       if (results[i].sizes() != out.sizes()) {
-        return Error{Code::kFailed, fmt::format("{} gives {} where the plan has {}", c->instruction->op,
-                                                 fmt::join(results[i].sizes(), "x"), fmt::join(out.sizes(), "x")), "", ""};
+        return Error{Code::kFailed,
+                     fmt::format("{} gives {} where the plan has {}", c->instruction->op,
+                                 fmt::join(results[i].sizes(), "x"), fmt::join(out.sizes(), "x")),
+                     "", ""};
       }
       out.copy_(results[i]);
     }

@@ -1,10 +1,10 @@
 #include "runtime/exec/region.h"
 
+#include <sys/mman.h>
+
 #include <cerrno>
 #include <cstring>
 #include <utility>
-
-#include <sys/mman.h>
 
 #include "runtime/base/bytes.h"
 
@@ -15,8 +15,9 @@ Result<Region> Region::Map(int64_t bytes, const char* what) {
   if (bytes == 0) return region;
   void* data = mmap(nullptr, static_cast<size_t>(bytes), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (data == MAP_FAILED) {
-    return Error{Code::kDoesNotFit, fmt::format("no memory for {} ({}): {}", what, FormatBytes(bytes), std::strerror(errno)),
-                 "", "see ulimit -v and ulimit -d, or compile for more ranks or a shorter sequence"};
+    return Error{Code::kDoesNotFit,
+                 fmt::format("no memory for {} ({}): {}", what, FormatBytes(bytes), std::strerror(errno)), "",
+                 "see ulimit -v and ulimit -d, or compile for more ranks or a shorter sequence"};
   }
   region.data_ = static_cast<std::byte*>(data);
   region.bytes_ = bytes;

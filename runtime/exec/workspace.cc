@@ -1,11 +1,11 @@
 #include "runtime/exec/workspace.h"
 
+#include <c10/core/Allocator.h>
+#include <c10/core/CPUAllocator.h>
+
 #include <atomic>
 #include <mutex>
 #include <vector>
-
-#include <c10/core/Allocator.h>
-#include <c10/core/CPUAllocator.h>
 
 namespace autospc::exec {
 namespace {

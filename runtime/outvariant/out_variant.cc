@@ -1,11 +1,11 @@
 #include "runtime/outvariant/out_variant.h"
 
+#include <ATen/core/dispatch/Dispatcher.h>
+
 #include <algorithm>
 #include <map>
 #include <mutex>
 #include <vector>
-
-#include <ATen/core/dispatch/Dispatcher.h>
 
 namespace autospc {
 namespace {

@@ -37,7 +37,8 @@ Status FillSeeded(uint64_t seed, program::StorageKind kind, std::string_view nam
   for (int64_t s : sizes) count *= s;
   if (!IsFloat(dtype)) {
     if (!name.ends_with("num_batches_tracked")) {
-      return Error{Code::kBadInput, fmt::format("no seed can make the data of \"{}\", which holds {}", name, Name(dtype)), "",
+      return Error{Code::kBadInput,
+                   fmt::format("no seed can make the data of \"{}\", which holds {}", name, Name(dtype)), "",
                    "give --weights, or export the model with its buffers"};
     }
     std::fill_n(static_cast<char*>(out), count * ByteSize(dtype), 0);
@@ -52,7 +53,8 @@ Status FillSeeded(uint64_t seed, program::StorageKind kind, std::string_view nam
   for (int64_t start = 0; start < count; start += kPiece) {
     const int64_t n = std::min(kPiece, count - start);
     for (int64_t i = 0; i < n; ++i) piece[i] = random ? 0.02 * Normal(stream, static_cast<uint64_t>(start + i)) : value;
-    RETURN_IF_ERROR(ConvertTo(dtype, static_cast<char*>(out) + start * ByteSize(dtype), program::DType::Float64, piece, n));
+    RETURN_IF_ERROR(
+        ConvertTo(dtype, static_cast<char*>(out) + start * ByteSize(dtype), program::DType::Float64, piece, n));
   }
   return Ok();
 }

@@ -1,9 +1,9 @@
 #include "runtime/train/capture.h"
 
-#include <cmath>
-
 #include <ATen/Dispatch.h>
 #include <ATen/ops/empty_strided.h>
+
+#include <cmath>
 
 namespace autospc::train {
 namespace {
@@ -59,8 +59,12 @@ Result<Capture> Capture::Make(const exec::Executor& executor, bool gradients) {
 
 Status Capture::Take(const program::OutputT& output, const at::Tensor& value) {
   switch (output.kind) {
-    case program::OutputKind::Loss: loss_ = AsDouble(value); break;
-    case program::OutputKind::GradNorm: norm_ = AsDouble(value); break;
+    case program::OutputKind::Loss:
+      loss_ = AsDouble(value);
+      break;
+    case program::OutputKind::GradNorm:
+      norm_ = AsDouble(value);
+      break;
     case program::OutputKind::Gradient:
       if (sum_squares_) squares_ += SumOfSquares(value);
       for (size_t i = 0; i < copies_.size(); ++i) {
@@ -70,7 +74,8 @@ Status Capture::Take(const program::OutputT& output, const at::Tensor& value) {
         }
       }
       break;
-    default: break;
+    default:
+      break;
   }
   return Ok();
 }

@@ -1,12 +1,5 @@
 #include "runtime/train/launcher.h"
 
-#include <algorithm>
-#include <array>
-#include <cerrno>
-#include <csignal>
-#include <cstdlib>
-#include <cstring>
-
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -16,6 +9,13 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <csignal>
+#include <cstdlib>
+#include <cstring>
 
 namespace autospc::train {
 namespace {
@@ -225,8 +225,9 @@ class Job {
       code_ = peer;
       decided_ = true;
       const int signal = WTERMSIG(status);
-      const Error error{Code::kPeerFailed, fmt::format("rank {} was ended by signal {} ({})", rank, signal, strsignal(signal)), "",
-                        signal == SIGKILL ? "was the machine out of memory? (dmesg tells)" : "see its last lines above"};
+      const Error error{
+          Code::kPeerFailed, fmt::format("rank {} was ended by signal {} ({})", rank, signal, strsignal(signal)), "",
+          signal == SIGKILL ? "was the machine out of memory? (dmesg tells)" : "see its last lines above"};
       const std::string text = error.Format() + "\n";
       (void)!write(STDERR_FILENO, text.data(), text.size());
     }
@@ -250,7 +251,7 @@ class Job {
   std::vector<Child> children_;
   std::vector<Stream> streams_;
   int code_ = 0;
-  bool decided_ = false;      // code_ is the cause's
+  bool decided_ = false;  // code_ is the cause's
   bool ending_ = false;
   bool ended_by_us_ = false;
 };

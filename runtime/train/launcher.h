@@ -11,8 +11,8 @@ namespace autospc::train {
 
 struct LaunchOptions {
   int ranks = 1;
-  std::string program;                // its path, run as is
-  std::vector<std::string> arguments;  // all but the program's name
+  std::string program;                                           // its path, run as is
+  std::vector<std::string> arguments;                            // all but the program's name
   std::vector<std::pair<std::string, std::string>> environment;  // set for every rank besides the above
 };
 

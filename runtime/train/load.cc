@@ -1,9 +1,9 @@
 #include "runtime/train/load.h"
 
+#include <ATen/ops/from_blob.h>
+
 #include <cstring>
 #include <vector>
-
-#include <ATen/ops/from_blob.h>
 
 #include "runtime/package/checkpoint.h"
 #include "runtime/package/dtype.h"
@@ -67,13 +67,15 @@ Result<Plan> MakePlan(const Package& package, const WeightOptions& options) {
   }
   if (!missing.empty()) {
     return Error{Code::kBadInput,
-                 fmt::format("the package holds no data for {} parameters and buffers, \"{}\" among them", missing.size(), missing[0]),
+                 fmt::format("the package holds no data for {} parameters and buffers, \"{}\" among them",
+                             missing.size(), missing[0]),
                  package.path(), "give --weights DIR|FILE with a checkpoint, or --init SEED"};
   }
   if (!wanted.empty()) {
     ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(options.weights));
     ResolveOptions resolve;
-    for (size_t i = 0; i + 1 < program.aliases.size(); i += 2) resolve.ties.emplace_back(program.aliases[i], program.aliases[i + 1]);
+    for (size_t i = 0; i + 1 < program.aliases.size(); i += 2)
+      resolve.ties.emplace_back(program.aliases[i], program.aliases[i + 1]);
     resolve.prefix = options.prefix;
     ASSIGN_OR_RETURN(std::vector<WeightSource> sources, checkpoint.Resolve(wanted, resolve));
     for (size_t i = 0; i < sources.size(); ++i) plan.items[wanted_items[i]].source = std::move(sources[i]);
@@ -87,8 +89,10 @@ void StartMasters(const program::ProgramT& program, exec::Executor* executor) {
   for (size_t i = 0; i < program.storages.size(); ++i) {
     const program::StorageT& s = *program.storages[i];
     if (s.kind != StorageKind::Optimizer || !s.name.ends_with(kSuffix)) continue;
-    const int parameter = executor->FindStorage(StorageKind::Parameter, std::string_view(s.name).substr(0, s.name.size() - kSuffix.size()));
-    const int to = FirstTensor(program, static_cast<int>(i)), from = parameter < 0 ? -1 : FirstTensor(program, parameter);
+    const int parameter = executor->FindStorage(StorageKind::Parameter,
+                                                std::string_view(s.name).substr(0, s.name.size() - kSuffix.size()));
+    const int to = FirstTensor(program, static_cast<int>(i)),
+              from = parameter < 0 ? -1 : FirstTensor(program, parameter);
     if (to >= 0 && from >= 0) executor->tensor(to).copy_(executor->tensor(from));
   }
 }
@@ -115,9 +119,11 @@ std::map<int, bool> WrittenStorages(const program::ProgramT& program) {
   }
   for (const auto& out : program.outputs) {
     if (out->kind != program::OutputKind::BufferUpdate && out->kind != program::OutputKind::ParameterUpdate &&
-        out->kind != program::OutputKind::StateUpdate) continue;
+        out->kind != program::OutputKind::StateUpdate)
+      continue;
     for (size_t i = 0; i < program.storages.size(); ++i) {
-      if (program.storages[i]->arena_offset < 0 && program.storages[i]->name == out->name) written[static_cast<int>(i)] = true;
+      if (program.storages[i]->arena_offset < 0 && program.storages[i]->name == out->name)
+        written[static_cast<int>(i)] = true;
     }
   }
   return written;
@@ -138,7 +144,9 @@ std::map<int, void*> MappedStorages(const Package& package, const WeightOptions&
     if (stored.data == nullptr || stored.bytes != s.bytes || t < 0) continue;
     const program::TensorT& tensor = *program.tensors[t];
     const bool aligned = reinterpret_cast<uintptr_t>(stored.data) % static_cast<uintptr_t>(ByteSize(tensor.dtype)) == 0;
-    if (!aligned || tensor.byte_offset != 0 || tensor.dtype != stored.dtype || tensor.strides != ContiguousStrides(tensor.sizes)) continue;
+    if (!aligned || tensor.byte_offset != 0 || tensor.dtype != stored.dtype ||
+        tensor.strides != ContiguousStrides(tensor.sizes))
+      continue;
     mapped[index] = const_cast<std::byte*>(stored.data);
   }
   return mapped;
@@ -166,8 +174,12 @@ Status LoadWeights(const Package& package, const WeightOptions& options, exec::E
       to = rows.data();
     }
     switch (item.from) {
-      case Item::From::kCheckpoint: RETURN_IF_ERROR(ReadWeight(item.source, t.dtype, to)); break;
-      case Item::From::kSeed: RETURN_IF_ERROR(FillSeeded(*options.seed, s.kind, s.name, t.dtype, t.sizes, to)); break;
+      case Item::From::kCheckpoint:
+        RETURN_IF_ERROR(ReadWeight(item.source, t.dtype, to));
+        break;
+      case Item::From::kSeed:
+        RETURN_IF_ERROR(FillSeeded(*options.seed, s.kind, s.name, t.dtype, t.sizes, to));
+        break;
       case Item::From::kPackage:
         RETURN_IF_ERROR(ConvertTo(t.dtype, to, item.stored.dtype, item.stored.data, target.numel()));
         break;

@@ -13,9 +13,9 @@
 namespace autospc::train {
 
 struct WeightOptions {
-  std::string weights;              // --weights: a safetensors file or folder, "" for the package's own
-  std::string prefix;               // --weights-prefix
-  std::optional<uint64_t> seed;     // --init
+  std::string weights;           // --weights: a safetensors file or folder, "" for the package's own
+  std::string prefix;            // --weights-prefix
+  std::optional<uint64_t> seed;  // --init
 };
 
 // Storages that a step writes (by index): parameters under an optimiser, updated buffers.

@@ -1,11 +1,11 @@
 #include "runtime/train/memory_probe.h"
 
+#include <sys/resource.h>
+
 #include <cerrno>
 #include <cstring>
 #include <fstream>
 #include <string>
-
-#include <sys/resource.h>
 
 namespace autospc::train {
 
@@ -14,8 +14,10 @@ Result<ProcessMemory> ReadProcessMemory() {
   ProcessMemory memory;
   int found = 0;
   for (std::string name; file >> name;) {
-    int64_t* field = name == "VmRSS:" ? &memory.resident : name == "VmHWM:" ? &memory.peak_resident
-                     : name == "VmData:" ? &memory.data : nullptr;
+    int64_t* field = name == "VmRSS:"    ? &memory.resident
+                     : name == "VmHWM:"  ? &memory.peak_resident
+                     : name == "VmData:" ? &memory.data
+                                         : nullptr;
     if (field != nullptr && file >> *field) {
       *field *= 1024;  // written in KiB
       ++found;
@@ -29,7 +31,9 @@ Result<ProcessMemory> ReadProcessMemory() {
 Status ResetPeakResident() {
   std::ofstream file("/proc/self/clear_refs");
   file << "5" << std::flush;
-  if (!file) return Error{Code::kFailed, "the peak of resident memory can't be reset", "/proc/self/clear_refs", "is /proc read-only?"};
+  if (!file)
+    return Error{Code::kFailed, "the peak of resident memory can't be reset", "/proc/self/clear_refs",
+                 "is /proc read-only?"};
   return Ok();
 }
 

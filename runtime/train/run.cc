@@ -1,5 +1,8 @@
 #include "runtime/train/run.h"
 
+#include <ATen/Parallel.h>
+#include <ATen/ops/from_blob.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -7,9 +10,6 @@
 #include <filesystem>
 #include <map>
 #include <thread>
-
-#include <ATen/Parallel.h>
-#include <ATen/ops/from_blob.h>
 
 #include "runtime/base/bytes.h"
 #include "runtime/base/log.h"
@@ -37,7 +37,8 @@ struct Job {
 // Everything that can be said before a rank starts working: the package, the batch, the weights.
 Result<Job> Open(const RunOptions& options, int ranks, bool verify) {
   if (options.device != "cpu") {
-    return Error{Code::kUsage, fmt::format("this autosp-run has no device \"{}\"", options.device), "", "use --device cpu"};
+    return Error{Code::kUsage, fmt::format("this autosp-run has no device \"{}\"", options.device), "",
+                 "use --device cpu"};
   }
   ASSIGN_OR_RETURN(Package package, Package::Open(options.package, OpenOptions{.verify_data = verify}));
   Job job;
@@ -45,8 +46,10 @@ Result<Job> Open(const RunOptions& options, int ranks, bool verify) {
   const program::ProgramT& program = job.package->program();
   if (program.world_size != ranks) {
     return Error{Code::kBadInput,
-                 fmt::format("the package is compiled for {}, and this is a run of {}", Plural(program.world_size, "rank"), ranks),
-                 options.package, fmt::format("run with --nproc-per-node {}, or compile with --ranks {}", program.world_size, ranks)};
+                 fmt::format("the package is compiled for {}, and this is a run of {}",
+                             Plural(program.world_size, "rank"), ranks),
+                 options.package,
+                 fmt::format("run with --nproc-per-node {}, or compile with --ranks {}", program.world_size, ranks)};
   }
   if (options.golden.empty()) {
     return Error{Code::kUsage, "there is nothing to run on", "", "give a batch: --golden FILE"};
@@ -67,8 +70,9 @@ Status FillInputs(const GoldenFile& golden, exec::Executor* executor) {
     if (found == nullptr) {
       return Error{Code::kBadInput, fmt::format("the batch has no in.{}", input->name), golden.path(), ""};
     }
-    executor->tensor(input->tensor).copy_(at::from_blob(const_cast<std::byte*>(found->data), found->sizes,
-                                                        at::TensorOptions().dtype(exec::ToScalarType(found->dtype))));
+    executor->tensor(input->tensor)
+        .copy_(at::from_blob(const_cast<std::byte*>(found->data), found->sizes,
+                             at::TensorOptions().dtype(exec::ToScalarType(found->dtype))));
   }
   return Ok();
 }
@@ -156,10 +160,11 @@ class Rank {
       const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
       if (!first()) continue;
       if (options_.json) {
-        fmt::print("{{\"step\": {}, \"loss\": {:.9g}, \"grad_norm\": {:.9g}, \"seconds\": {:.6f}}}\n", step, capture_->loss(),
-                   capture_->grad_norm(), seconds);
+        fmt::print("{{\"step\": {}, \"loss\": {:.9g}, \"grad_norm\": {:.9g}, \"seconds\": {:.6f}}}\n", step,
+                   capture_->loss(), capture_->grad_norm(), seconds);
       } else {
-        fmt::print("step {:>3}  loss {:.9g}  grad_norm {:.9g}  {:.3f} s\n", step, capture_->loss(), capture_->grad_norm(), seconds);
+        fmt::print("step {:>3}  loss {:.9g}  grad_norm {:.9g}  {:.3f} s\n", step, capture_->loss(),
+                   capture_->grad_norm(), seconds);
       }
       std::fflush(stdout);
     }
@@ -172,7 +177,8 @@ class Rank {
     if (!first()) return 0;
     const program::ProgramT& program = executor_->program();
     if (!options_.write_golden.empty()) {
-      RETURN_IF_ERROR(WriteGolden(options_.write_golden, job_.golden->inputs(), capture_->loss(), capture_->gradients(), program));
+      RETURN_IF_ERROR(
+          WriteGolden(options_.write_golden, job_.golden->inputs(), capture_->loss(), capture_->gradients(), program));
       fmt::print("wrote {}\n", options_.write_golden);
     }
     ASSIGN_OR_RETURN(const GoldenComparison comparison,
@@ -191,14 +197,17 @@ class Rank {
     if (options_.time_ops && first()) PrintTimes();
     if (!options_.measure_memory) return Ok();
     ASSIGN_OR_RETURN(const ProcessMemory memory, ReadProcessMemory());
-    const MemoryReport mine{executor_->program().arena_bytes, memory.peak_resident - loaded_, executor_->OutsideBytes()};
+    const MemoryReport mine{executor_->program().arena_bytes, memory.peak_resident - loaded_,
+                            executor_->OutsideBytes()};
     std::vector<MemoryReport> all(communicator_->size());
     RETURN_IF_ERROR(communicator_->AllGather(&mine, all.data(), sizeof(MemoryReport)));
     if (!first()) return Ok();
     for (size_t r = 0; r < all.size(); ++r) {
       if (options_.json) {
-        fmt::print("{{\"rank\": {}, \"planned_arena_bytes\": {}, \"measured_growth_bytes\": {}, \"bytes_outside_arena\": {}}}\n", r,
-                   all[r].planned, all[r].growth, all[r].outside);
+        fmt::print(
+            "{{\"rank\": {}, \"planned_arena_bytes\": {}, \"measured_growth_bytes\": {}, \"bytes_outside_arena\": "
+            "{}}}\n",
+            r, all[r].planned, all[r].growth, all[r].outside);
       } else {
         fmt::print("memory of rank {}: arena planned {}, growth measured {}, tensor bytes outside the arena {}\n", r,
                    FormatBytes(all[r].planned), FormatBytes(all[r].growth), all[r].outside);
@@ -207,9 +216,11 @@ class Rank {
     std::fflush(stdout);
     std::map<std::string, int64_t> outside;
     for (size_t i = 0; i < executor_->outside_by_instruction().size(); ++i) {
-      if (const int64_t bytes = executor_->outside_by_instruction()[i]) outside[executor_->program().instructions[i]->op] += bytes;
+      if (const int64_t bytes = executor_->outside_by_instruction()[i])
+        outside[executor_->program().instructions[i]->op] += bytes;
     }
-    for (const auto& [op, bytes] : outside) Log(LogLevel::kInfo, fmt::format("outside the arena, all steps together: {} by {}", FormatBytes(bytes), op));
+    for (const auto& [op, bytes] : outside)
+      Log(LogLevel::kInfo, fmt::format("outside the arena, all steps together: {} by {}", FormatBytes(bytes), op));
     return Ok();
   }
 
@@ -221,7 +232,8 @@ class Rank {
       ++count;
     }
     std::vector<std::pair<double, std::string>> rows;
-    for (const auto& [op, t] : by_op) rows.emplace_back(-t.first, fmt::format("{:10.4f} s {:6} x {}", t.first, t.second, op));
+    for (const auto& [op, t] : by_op)
+      rows.emplace_back(-t.first, fmt::format("{:10.4f} s {:6} x {}", t.first, t.second, op));
     std::sort(rows.begin(), rows.end());
     for (const auto& row : rows) fmt::print(stderr, "{}\n", row.second);
   }
@@ -246,7 +258,8 @@ Result<int> Run(const RunOptions& options) {
     launch.ranks = options.nproc_per_node;
     std::error_code failed;
     launch.program = std::filesystem::read_symlink("/proc/self/exe", failed).string();
-    if (failed) return Error{Code::kFailed, "this program does not find itself: " + failed.message(), "/proc/self/exe", ""};
+    if (failed)
+      return Error{Code::kFailed, "this program does not find itself: " + failed.message(), "/proc/self/exe", ""};
     launch.arguments = options.arguments;
     launch.environment = {{kVerified, "1"}};
     // c10d's own traces stay out of the way of the one error that says what happened.

@@ -13,20 +13,20 @@ namespace autospc::train {
 
 struct RunOptions {
   std::string package;
-  int nproc_per_node = 0;        // 0: this process is the only rank, or the environment says which it is
-  std::string golden;            // compared with, and the batch
+  int nproc_per_node = 0;  // 0: this process is the only rank, or the environment says which it is
+  std::string golden;      // compared with, and the batch
   double rtol = 1e-5;
-  std::string write_golden;      // a golden file made from this run
-  int64_t steps = 0;             // > 0: optimiser steps on the golden's batch, no comparison
+  std::string write_golden;  // a golden file made from this run
+  int64_t steps = 0;         // > 0: optimiser steps on the golden's batch, no comparison
   double lr = 1e-3;
   WeightOptions weights;
-  uint64_t seed = 0;             // of dropout
+  uint64_t seed = 0;  // of dropout
   std::string device = "cpu";
-  int threads = 0;               // of a rank; 0: the cores shared out among this machine's ranks
-  bool measure_memory = false;   // print planned and measured peaks
-  bool limit_data = false;       // RLIMIT_DATA at what the plan needs and 32 MiB, before the first step
-  bool json = false;             // the report as one JSON line on stdout
-  bool time_ops = false;         // seconds by op on stderr
+  int threads = 0;                     // of a rank; 0: the cores shared out among this machine's ranks
+  bool measure_memory = false;         // print planned and measured peaks
+  bool limit_data = false;             // RLIMIT_DATA at what the plan needs and 32 MiB, before the first step
+  bool json = false;                   // the report as one JSON line on stdout
+  bool time_ops = false;               // seconds by op on stderr
   std::vector<std::string> arguments;  // as given, for the ranks that are started
 };
 

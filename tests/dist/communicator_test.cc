@@ -1,14 +1,15 @@
 // Collectives over each transport: what they compute, the same bits on every rank, errors.
+#include "runtime/dist/communicator.h"
+
+#include <c10/util/BFloat16.h>
+#include <gtest/gtest.h>
+
 #include <cmath>
 #include <functional>
 #include <limits>
 #include <thread>
-
-#include <c10/util/BFloat16.h>
-#include <gtest/gtest.h>
 #include <torch/csrc/distributed/c10d/HashStore.hpp>
 
-#include "runtime/dist/communicator.h"
 #include "runtime/dist/gloo.h"
 #include "runtime/dist/in_process.h"
 
@@ -53,8 +54,11 @@ class TransportTest : public testing::TestWithParam<Case> {
     OnRanks(ranks, run);
   }
 };
-INSTANTIATE_TEST_SUITE_P(Transports, TransportTest, testing::Values(Case{false, 2}, Case{false, 5}, Case{true, 2}, Case{true, 3}),
-                         [](const auto& info) { return (info.param.gloo ? "Gloo" : "Threads") + std::to_string(info.param.size); });
+INSTANTIATE_TEST_SUITE_P(Transports, TransportTest,
+                         testing::Values(Case{false, 2}, Case{false, 5}, Case{true, 2}, Case{true, 3}),
+                         [](const auto& info) {
+                           return (info.param.gloo ? "Gloo" : "Threads") + std::to_string(info.param.size);
+                         });
 
 TEST_P(TransportTest, GatherExchangeBroadcast) {
   Run([](Communicator& c) {
@@ -82,7 +86,9 @@ TEST_P(TransportTest, GatherExchangeBroadcast) {
 TEST_P(TransportTest, SumsAreThoseOfTheOrderOfRanks) {
   for (const int64_t n : {1, 7, 1000, 40000}) {
     for (const bool little : {false, true}) {
-      const auto value = [](int r, int64_t i) { return std::sin(0.37f * static_cast<float>(i) + static_cast<float>(r)) * std::pow(10.f, static_cast<float>(r)); };
+      const auto value = [](int r, int64_t i) {
+        return std::sin(0.37f * static_cast<float>(i) + static_cast<float>(r)) * std::pow(10.f, static_cast<float>(r));
+      };
       Run([&](Communicator& c) {
         std::vector<float> x(n);
         std::vector<c10::BFloat16> half(n);
@@ -90,7 +96,8 @@ TEST_P(TransportTest, SumsAreThoseOfTheOrderOfRanks) {
         // All at once, or in about seven rounds.
         std::vector<char> staging(c.MinStaging(ScalarType::Float) + (little ? n * 4 / 7 : n * 4));
         ASSERT_TRUE(c.AllReduce(x.data(), n, ScalarType::Float, ReduceOp::kSum, staging.data(), staging.size()).ok());
-        ASSERT_TRUE(c.AllReduce(half.data(), n, ScalarType::BFloat16, ReduceOp::kSum, staging.data(), staging.size()).ok());
+        ASSERT_TRUE(
+            c.AllReduce(half.data(), n, ScalarType::BFloat16, ReduceOp::kSum, staging.data(), staging.size()).ok());
         for (int64_t i = 0; i < n; ++i) {
           float sum = 0, half_sum = 0;
           for (int r = 0; r < c.size(); ++r) {
@@ -107,7 +114,8 @@ TEST_P(TransportTest, SumsAreThoseOfTheOrderOfRanks) {
 
 TEST_P(TransportTest, MaximaKeepNan) {
   Run([](Communicator& c) {
-    std::vector<double> x = {static_cast<double>(c.rank()), c.rank() == 1 ? std::numeric_limits<double>::quiet_NaN() : 3.0, -1.0};
+    std::vector<double> x = {static_cast<double>(c.rank()),
+                             c.rank() == 1 ? std::numeric_limits<double>::quiet_NaN() : 3.0, -1.0};
     std::vector<char> staging(c.MinStaging(ScalarType::Double));
     ASSERT_TRUE(c.AllReduce(x.data(), 3, ScalarType::Double, ReduceOp::kMax, staging.data(), staging.size()).ok());
     EXPECT_EQ(x[0], c.size() - 1);

@@ -1,10 +1,10 @@
 // Where a rank learns its place, and how ranks agree on what they run.
-#include <cstdlib>
-#include <thread>
+#include "runtime/dist/rendezvous.h"
 
 #include <gtest/gtest.h>
 
-#include "runtime/dist/rendezvous.h"
+#include <cstdlib>
+#include <thread>
 
 namespace autospc {
 namespace {
@@ -12,8 +12,9 @@ namespace {
 class EnvironmentTest : public testing::Test {
  protected:
   void SetUp() override {
-    for (const char* name : {"RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "SLURM_PROCID", "SLURM_NTASKS",
-                             "SLURM_LOCALID", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "AUTOSP_LISTEN_FD", "TORCHELASTIC_USE_AGENT_STORE"}) {
+    for (const char* name : {"RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT",
+                             "SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID", "OMPI_COMM_WORLD_RANK",
+                             "OMPI_COMM_WORLD_SIZE", "AUTOSP_LISTEN_FD", "TORCHELASTIC_USE_AGENT_STORE"}) {
       unsetenv(name);
     }
   }
@@ -80,7 +81,9 @@ std::vector<Result<std::unique_ptr<Communicator>>> ConnectAll(const std::vector<
   for (size_t i = 0; i < digests.size(); ++i) ranks.emplace_back(Error{});
   std::vector<std::thread> threads;
   for (size_t r = 0; r < digests.size(); ++r) {
-    threads.emplace_back([&, r] { ranks[r] = Connect(Local(static_cast<int>(r), static_cast<int>(digests.size()), port), digests[r], 20); });
+    threads.emplace_back([&, r] {
+      ranks[r] = Connect(Local(static_cast<int>(r), static_cast<int>(digests.size()), port), digests[r], 20);
+    });
   }
   for (std::thread& t : threads) t.join();
   return ranks;

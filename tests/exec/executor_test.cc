@@ -49,7 +49,8 @@ TEST(ExecutorTest, WhatTheWorkspaceDoesNotHoldIsCountedAndNamed) {
 TEST(ExecutorTest, OutputsAndUpdates) {
   ProgramBuilder b;
   const int buffer = b.Tensor(at::kFloat, {2}, {}, StorageKind::Buffer, "mean");
-  const int x = b.Tensor(at::kFloat, {2}, {}, StorageKind::Activation), y = b.Tensor(at::kFloat, {2}, {}, StorageKind::Activation);
+  const int x = b.Tensor(at::kFloat, {2}, {}, StorageKind::Activation),
+            y = b.Tensor(at::kFloat, {2}, {}, StorageKind::Activation);
   b.Add("aten.add.Tensor", {B::T(buffer), B::I(1), B::I(1)}, {x});
   b.Add("aten.mul.Tensor", {B::T(buffer), B::I(10)}, {y});
   b.Add("aten.fill.Scalar", {B::T(x), B::F(-1)}, {x});
@@ -60,9 +61,10 @@ TEST(ExecutorTest, OutputsAndUpdates) {
   std::vector<float> losses;
   for (int step = 0; step < 3; ++step) {
     ASSERT_TRUE((*e)->Step([&](const program::OutputT& out, const at::Tensor& value) {
-      if (out.kind == OutputKind::Loss) losses.push_back(value[0].item<float>());
-      return Ok();
-    }).ok());
+                      if (out.kind == OutputKind::Loss) losses.push_back(value[0].item<float>());
+                      return Ok();
+                    })
+                    .ok());
   }
   EXPECT_EQ(losses, (std::vector<float>{0, 10, 20}));
   EXPECT_EQ((*e)->tensor(buffer)[1].item<float>(), 3);
@@ -70,7 +72,8 @@ TEST(ExecutorTest, OutputsAndUpdates) {
 
 TEST(ExecutorTest, AnErrorNamesInstructionAndSource) {
   ProgramBuilder b;
-  const int table = b.Tensor(at::kFloat, {4, 2}), index = b.Tensor(at::kLong, {3}), out = b.Tensor(at::kFloat, {3, 2}, {}, StorageKind::Activation);
+  const int table = b.Tensor(at::kFloat, {4, 2}), index = b.Tensor(at::kLong, {3}),
+            out = b.Tensor(at::kFloat, {3, 2}, {}, StorageKind::Activation);
   b.Add("aten.embedding.default", {B::T(table), B::T(index), B::I(-1), B::B(false), B::B(false)}, {out});
   b.program().sources = {"model.py:12"};
   b.program().instructions[0]->source = 0;
@@ -80,7 +83,8 @@ TEST(ExecutorTest, AnErrorNamesInstructionAndSource) {
   const Status status = (*e)->Step({});
   ASSERT_FALSE(status.ok());
   EXPECT_EQ(status.error().code, Code::kFailed);
-  EXPECT_NE(status.error().where.find("instruction 0 (aten.embedding.default) of rank 0"), std::string::npos) << status.error().where;
+  EXPECT_NE(status.error().where.find("instruction 0 (aten.embedding.default) of rank 0"), std::string::npos)
+      << status.error().where;
   EXPECT_NE(status.error().where.find("model.py:12"), std::string::npos);
 }
 

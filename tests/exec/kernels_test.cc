@@ -53,8 +53,8 @@ std::vector<at::Tensor> Reference(const std::string& op, const Executor& executo
 }
 
 // `results`: the planned results' types, sizes and strides (of the values of these tensors nothing is used).
-void ExpectAsLibrary(const std::string& op, const std::vector<Operand>& operands, const std::vector<at::Tensor>& results,
-                     double tolerance = 1e-5) {
+void ExpectAsLibrary(const std::string& op, const std::vector<Operand>& operands,
+                     const std::vector<at::Tensor>& results, double tolerance = 1e-5) {
   SCOPED_TRACE(op);
   ProgramBuilder builder;
   std::vector<program::ArgT> args;
@@ -77,7 +77,8 @@ void ExpectAsLibrary(const std::string& op, const std::vector<Operand>& operands
   }
   std::vector<int> outputs;
   for (const at::Tensor& r : results) {
-    outputs.push_back(builder.Tensor(r.scalar_type(), r.sizes().vec(), r.strides().vec(), program::StorageKind::Activation));
+    outputs.push_back(
+        builder.Tensor(r.scalar_type(), r.sizes().vec(), r.strides().vec(), program::StorageKind::Activation));
   }
   builder.Add(op, args, outputs);
   auto executor = builder.Build();
@@ -92,8 +93,10 @@ void ExpectAsLibrary(const std::string& op, const std::vector<Operand>& operands
   ASSERT_EQ(expected.size(), outputs.size());
   for (size_t i = 0; i < outputs.size(); ++i) {
     const at::Tensor& got = (*executor)->tensor(outputs[i]);
-    EXPECT_TRUE(at::allclose(got.to(at::kDouble), expected[i].to(at::kDouble), tolerance, tolerance, /*equal_nan=*/true))
-        << "result " << i << " differs by " << (got.to(at::kDouble) - expected[i].to(at::kDouble)).abs().max().item<double>();
+    EXPECT_TRUE(
+        at::allclose(got.to(at::kDouble), expected[i].to(at::kDouble), tolerance, tolerance, /*equal_nan=*/true))
+        << "result " << i << " differs by "
+        << (got.to(at::kDouble) - expected[i].to(at::kDouble)).abs().max().item<double>();
   }
 }
 
@@ -102,9 +105,12 @@ class TypedKernelTest : public testing::TestWithParam<at::ScalarType> {
   // bfloat16 has 8 bits, float16 11; one rounding at the end is what a kernel with wider sums may differ by.
   double tolerance() const {
     switch (GetParam()) {
-      case at::kBFloat16: return 2e-2;
-      case at::kHalf: return 3e-3;
-      default: return 1e-5;
+      case at::kBFloat16:
+        return 2e-2;
+      case at::kHalf:
+        return 3e-3;
+      default:
+        return 1e-5;
     }
   }
 };
@@ -118,9 +124,14 @@ TEST_P(TypedKernelTest, Creation) {
   for (const char* op : {"aten.zeros_like.default", "aten.ones_like.default"}) {
     ExpectAsLibrary(op, {In(out), C(B::None()), C(B::None()), C(B::None()), C(B::None()), C(B::None())}, {out});
   }
-  ExpectAsLibrary("aten.full.default", {C(B::Is({3, 5})), C(B::F(2.5)), C(B::D(t)), C(B::None()), C(B::None()), C(B::None())}, {out});
-  ExpectAsLibrary("aten.new_zeros.default", {In(Rand({2}, t)), C(B::Is({3, 5})), C(B::None()), C(B::None()), C(B::None()), C(B::None())}, {Reversed(out)});
-  ExpectAsLibrary("aten.arange.start_step", {C(B::I(3)), C(B::I(17)), C(B::I(2)), C(B::D(t)), C(B::None()), C(B::None()), C(B::None())}, {Rand({7}, t)});
+  ExpectAsLibrary("aten.full.default",
+                  {C(B::Is({3, 5})), C(B::F(2.5)), C(B::D(t)), C(B::None()), C(B::None()), C(B::None())}, {out});
+  ExpectAsLibrary("aten.new_zeros.default",
+                  {In(Rand({2}, t)), C(B::Is({3, 5})), C(B::None()), C(B::None()), C(B::None()), C(B::None())},
+                  {Reversed(out)});
+  ExpectAsLibrary("aten.arange.start_step",
+                  {C(B::I(3)), C(B::I(17)), C(B::I(2)), C(B::D(t)), C(B::None()), C(B::None()), C(B::None())},
+                  {Rand({7}, t)});
 }
 
 TEST_P(TypedKernelTest, Copies) {
@@ -130,13 +141,20 @@ TEST_P(TypedKernelTest, Copies) {
   ExpectAsLibrary("aten.clone.default", {In(x), C(B::None())}, {Reversed(x)});
   // Large enough for LibTorch's blocked transposition, which takes a buffer.
   ExpectAsLibrary("aten.clone.default", {In(Rand({80, 90}, t).t()), C(B::None())}, {Rand({90, 80}, t)});
-  ExpectAsLibrary("aten._to_copy.default", {In(x), C(B::D(at::kDouble)), C(B::None()), C(B::None()), C(B::None()), C(B::B(false)), C(B::None())}, {Rand({4, 6, 5}, at::kDouble)});
-  ExpectAsLibrary("aten.slice_backward.default", {In(x), C(B::Is({4, 20, 5})), C(B::I(1)), C(B::I(3)), C(B::I(15)), C(B::I(2))}, {Rand({4, 20, 5}, t)});
-  ExpectAsLibrary("aten.select_backward.default", {In(x), C(B::Is({4, 3, 6, 5})), C(B::I(1)), C(B::I(2))}, {Rand({4, 3, 6, 5}, t)});
+  ExpectAsLibrary("aten._to_copy.default",
+                  {In(x), C(B::D(at::kDouble)), C(B::None()), C(B::None()), C(B::None()), C(B::B(false)), C(B::None())},
+                  {Rand({4, 6, 5}, at::kDouble)});
+  ExpectAsLibrary("aten.slice_backward.default",
+                  {In(x), C(B::Is({4, 20, 5})), C(B::I(1)), C(B::I(3)), C(B::I(15)), C(B::I(2))},
+                  {Rand({4, 20, 5}, t)});
+  ExpectAsLibrary("aten.select_backward.default", {In(x), C(B::Is({4, 3, 6, 5})), C(B::I(1)), C(B::I(2))},
+                  {Rand({4, 3, 6, 5}, t)});
   ExpectAsLibrary("aten.constant_pad_nd.default", {In(x), C(B::Is({1, 2, -1, 3})), C(B::F(7))}, {Rand({4, 8, 8}, t)});
   ExpectAsLibrary("aten.repeat.default", {In(x), C(B::Is({2, 3, 1, 2}))}, {Rand({2, 12, 6, 10}, t)});
-  ExpectAsLibrary("aten.stack.default", {In(std::vector<at::Tensor>{x, Reversed(x)}), C(B::I(-1))}, {Rand({4, 6, 5, 2}, t)});
-  ExpectAsLibrary("aten.slice_scatter.default", {In(x), In(Rand({4, 2, 5}, t)), C(B::I(1)), C(B::I(1)), C(B::I(3)), C(B::I(1))}, {x});
+  ExpectAsLibrary("aten.stack.default", {In(std::vector<at::Tensor>{x, Reversed(x)}), C(B::I(-1))},
+                  {Rand({4, 6, 5, 2}, t)});
+  ExpectAsLibrary("aten.slice_scatter.default",
+                  {In(x), In(Rand({4, 2, 5}, t)), C(B::I(1)), C(B::I(1)), C(B::I(3)), C(B::I(1))}, {x});
   ExpectAsLibrary("aten.select_scatter.default", {In(x), In(Rand({4, 5}, t)), C(B::I(1)), C(B::I(4))}, {x});
   ExpectAsLibrary("aten._unsafe_view.default", {In(x), C(B::Is({24, 5}))}, {Reversed(Rand({24, 5}, t))});
 }
@@ -155,7 +173,8 @@ TEST_P(TypedKernelTest, Arithmetic) {
   ExpectAsLibrary("aten.sum.default", {In(Reversed(x)), C(B::None())}, {Rand({}, t)}, 10 * tolerance());
   ExpectAsLibrary("aten.mean.default", {In(x), C(B::None())}, {Rand({}, t)}, 10 * tolerance());
   ExpectAsLibrary("aten.logsumexp.default", {In(x), C(B::Is({1})), C(B::B(false))}, {Rand({4}, t)}, tolerance());
-  ExpectAsLibrary("aten.logsumexp.default", {In(at::full_like(x, -INFINITY)), C(B::Is({1})), C(B::B(true))}, {Rand({4, 1}, t)});
+  ExpectAsLibrary("aten.logsumexp.default", {In(at::full_like(x, -INFINITY)), C(B::Is({1})), C(B::B(true))},
+                  {Rand({4, 1}, t)});
 }
 
 TEST(KernelTest, SumOfABoolTensorCastsInTheWorkspace) {
@@ -166,8 +185,10 @@ TEST_P(TypedKernelTest, Lookups) {
   const auto t = GetParam();
   const at::Tensor weight = Rand({11, 600}, t), index = at::randint(0, 11, {3, 40}, at::kLong);
   const at::Tensor rows = Rand({3, 40, 600}, t);
-  ExpectAsLibrary("aten.embedding.default", {In(weight), In(index), C(B::I(-1)), C(B::B(false)), C(B::B(false))}, {rows});
-  ExpectAsLibrary("aten.embedding.default", {In(weight), In(index.t()), C(B::I(-1)), C(B::B(false)), C(B::B(false))}, {Rand({40, 3, 600}, t)});
+  ExpectAsLibrary("aten.embedding.default", {In(weight), In(index), C(B::I(-1)), C(B::B(false)), C(B::B(false))},
+                  {rows});
+  ExpectAsLibrary("aten.embedding.default", {In(weight), In(index.t()), C(B::I(-1)), C(B::B(false)), C(B::B(false))},
+                  {Rand({40, 3, 600}, t)});
   // LibTorch adds up 16-bit rows in 16 bits; ours in float32. The comparison allows for theirs: 40 addends.
   const double sums = t == at::kFloat ? 1e-4 : t == at::kDouble ? 1e-10 : 40 * tolerance();
   for (int64_t padding : {-1, 4}) {
@@ -178,7 +199,9 @@ TEST_P(TypedKernelTest, Lookups) {
   }
   ExpectAsLibrary("aten.embedding_dense_backward.default",
                   {In(Reversed(rows)), In(index), C(B::I(11)), C(B::I(-1)), C(B::B(false))}, {Reversed(weight)}, sums);
-  ExpectAsLibrary("aten.index_put.default", {In(weight), In(std::vector<at::Tensor>{at::arange(5)}), In(Rand({5, 600}, t)), C(B::B(true))}, {weight}, tolerance());
+  ExpectAsLibrary("aten.index_put.default",
+                  {In(weight), In(std::vector<at::Tensor>{at::arange(5)}), In(Rand({5, 600}, t)), C(B::B(true))},
+                  {weight}, tolerance());
 }
 
 TEST_P(TypedKernelTest, LayerNorm) {
@@ -186,20 +209,24 @@ TEST_P(TypedKernelTest, LayerNorm) {
   const at::Tensor x = Rand({5, 13, 37}, t) + 2, w = Rand({37}, t), b = Rand({37}, t);
   const at::Tensor stat = at::empty({5, 13, 1}, x.options());
   const auto shape = C(B::Is({37}));
-  ExpectAsLibrary("aten.native_layer_norm.default", {In(x), shape, In(w), In(b), C(B::F(1e-5))}, {x, stat, stat}, tolerance());
-  ExpectAsLibrary("aten.native_layer_norm.default", {In(Reversed(x)), shape, C(B::None()), C(B::None()), C(B::F(1e-5))}, {Reversed(x), stat, stat}, tolerance());
+  ExpectAsLibrary("aten.native_layer_norm.default", {In(x), shape, In(w), In(b), C(B::F(1e-5))}, {x, stat, stat},
+                  tolerance());
+  ExpectAsLibrary("aten.native_layer_norm.default", {In(Reversed(x)), shape, C(B::None()), C(B::None()), C(B::F(1e-5))},
+                  {Reversed(x), stat, stat}, tolerance());
   const auto d = x.to(at::kDouble);
   const at::Tensor mean = d.mean(-1, true), rstd = d.var(-1, false, true).add(1e-5).rsqrt();
   const double sums = 30 * tolerance();  // 65 rows are added up for weight and bias
-  ExpectAsLibrary("aten.native_layer_norm_backward.default",
-                  {In(Rand({5, 13, 37}, t)), In(x), shape, In(mean.to(t)), In(rstd.to(t)), In(w), In(b), C(B::Bs({1, 1, 1}))},
-                  {x, w, b}, sums);
+  ExpectAsLibrary(
+      "aten.native_layer_norm_backward.default",
+      {In(Rand({5, 13, 37}, t)), In(x), shape, In(mean.to(t)), In(rstd.to(t)), In(w), In(b), C(B::Bs({1, 1, 1}))},
+      {x, w, b}, sums);
 }
 
 // The compiler plans by one list and the executor runs by another.
 TEST(KernelTest, CompilerAndRuntimeKnowTheSameKernels) {
   for (const auto& [op, maker] : KernelTable::Get().all()) {
-    if (op == "autosp.vary" || op == "autosp.stop_gradient") continue;  // aliases in a program; kept for hand-built ones
+    if (op == "autosp.vary" || op == "autosp.stop_gradient")
+      continue;  // aliases in a program; kept for hand-built ones
     EXPECT_NE(FindKernel(op), nullptr) << op << " is missing in runtime/package/kernels.cc";
   }
 }
@@ -209,8 +236,9 @@ TEST(OutVariantTest, OnlyWhatWritesWhereItIsTold) {
   EXPECT_EQ(OutVariant("aten.mm.default"), "aten.mm.out");
   EXPECT_EQ(OutVariant("aten.sum.dim_IntList"), "aten.sum.IntList_out");
   EXPECT_EQ(OutVariant("aten._log_softmax.default"), "aten._log_softmax.out");
-  for (const char* composite : {"aten.embedding.default", "aten.clone.default", "aten.native_layer_norm.default",
-                                "aten.embedding_dense_backward.default", "aten.add_.Tensor", "aten.view.default", "aten.none.default"}) {
+  for (const char* composite :
+       {"aten.embedding.default", "aten.clone.default", "aten.native_layer_norm.default",
+        "aten.embedding_dense_backward.default", "aten.add_.Tensor", "aten.view.default", "aten.none.default"}) {
     EXPECT_EQ(OutVariant(composite), std::nullopt) << composite;
   }
 }

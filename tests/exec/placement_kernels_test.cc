@@ -42,30 +42,43 @@ class PlacementKernelTest : public testing::TestWithParam<Case> {
     const at::Tensor like = input_of(0), out_like = expected(0);
     for (bool reversed : {false, true}) {
       std::vector<int64_t> strides = out_like.strides().vec();
-      if (reversed && out_like.dim() > 1) strides = at::empty(std::vector<int64_t>(out_like.sizes().rbegin(), out_like.sizes().rend())).permute([&] {
-        std::vector<int64_t> order;
-        for (int64_t d = out_like.dim(); d-- > 0;) order.push_back(d);
-        return order;
-      }()).strides().vec();
+      if (reversed && out_like.dim() > 1)
+        strides = at::empty(std::vector<int64_t>(out_like.sizes().rbegin(), out_like.sizes().rend()))
+                      .permute([&] {
+                        std::vector<int64_t> order;
+                        for (int64_t d = out_like.dim(); d-- > 0;) order.push_back(d);
+                        return order;
+                      }())
+                      .strides()
+                      .vec();
       ProgramBuilder b(ranks);
       const int in = b.Like(like);
       const int out = b.Tensor(out_like.scalar_type(), out_like.sizes().vec(), strides, StorageKind::Activation);
       std::vector<program::ArgT> args = {B::T(in)};
       args.insert(args.end(), rest.begin(), rest.end());
       b.Add(op, args, {out});
-      RunRanks(b, ranks, [&](int r, Executor& e) { e.tensor(in).copy_(input_of(r)); e.tensor(out).fill_(-5); },
-               [&](int r, Executor& e) {
-                 EXPECT_TRUE(at::equal(e.tensor(out), expected(r))) << "rank " << r << "\n" << e.tensor(out) << "\n" << expected(r);
-                 EXPECT_EQ(e.OutsideBytes(), 0);
-               });
+      RunRanks(
+          b, ranks,
+          [&](int r, Executor& e) {
+            e.tensor(in).copy_(input_of(r));
+            e.tensor(out).fill_(-5);
+          },
+          [&](int r, Executor& e) {
+            EXPECT_TRUE(at::equal(e.tensor(out), expected(r))) << "rank " << r << "\n"
+                                                               << e.tensor(out) << "\n"
+                                                               << expected(r);
+            EXPECT_EQ(e.OutsideBytes(), 0);
+          });
     }
   }
 };
 
 INSTANTIATE_TEST_SUITE_P(Ranks, PlacementKernelTest,
-                         testing::Values(Case{1, 7, 7}, Case{2, 8, 4}, Case{3, 7, 3}, Case{4, 5, 2}, Case{4, 3, 1}, Case{5, 11, 4}),
+                         testing::Values(Case{1, 7, 7}, Case{2, 8, 4}, Case{3, 7, 3}, Case{4, 5, 2}, Case{4, 3, 1},
+                                         Case{5, 11, 4}),
                          [](const auto& info) {
-                           return "P" + std::to_string(info.param.ranks) + "_S" + std::to_string(info.param.valid) + "_" + std::to_string(info.param.block);
+                           return "P" + std::to_string(info.param.ranks) + "_S" + std::to_string(info.param.valid) +
+                                  "_" + std::to_string(info.param.block);
                          });
 
 TEST_P(PlacementKernelTest, ShardAndGather) {
@@ -75,11 +88,13 @@ TEST_P(PlacementKernelTest, ShardAndGather) {
     sizes[dim] = valid;
     const at::Tensor x = Data(sizes);
     for (bool zero : {false, true}) {
-      Expect("autosp.shard", {B::I(dim), B::I(block), B::B(zero)}, [&](int) { return x; },
-             [&, b = block](int r) { return ShardOf(x, dim, b, r, zero); });
+      Expect(
+          "autosp.shard", {B::I(dim), B::I(block), B::B(zero)}, [&](int) { return x; },
+          [&, b = block](int r) { return ShardOf(x, dim, b, r, zero); });
     }
-    Expect("autosp.all_gather", {B::I(dim), B::I(valid), B::B(true)}, [&, b = block](int r) { return ShardOf(x, dim, b, r); },
-           [&](int) { return x; });
+    Expect(
+        "autosp.all_gather", {B::I(dim), B::I(valid), B::B(true)},
+        [&, b = block](int r) { return ShardOf(x, dim, b, r); }, [&](int) { return x; });
   }
 }
 
@@ -95,7 +110,8 @@ TEST_P(PlacementKernelTest, Sums) {
   Expect("autosp.all_reduce", {B::S("sum")}, mine, [&](int) { return sum; });
   Expect("autosp.all_reduce", {B::S("max")}, mine, [&](int) { return top; });
   for (bool zero : {false, true}) {
-    Expect("autosp.reduce_scatter", {B::I(1), B::I(block), B::B(zero)}, mine, [&, b = block](int r) { return ShardOf(sum, 1, b, r, zero); });
+    Expect("autosp.reduce_scatter", {B::I(1), B::I(block), B::B(zero)}, mine,
+           [&, b = block](int r) { return ShardOf(sum, 1, b, r, zero); });
   }
 }
 
@@ -104,10 +120,14 @@ TEST_P(PlacementKernelTest, AllToAllThereAndBack) {
   const int64_t heads = 6, head_block = (heads + ranks - 1) / ranks;
   const at::Tensor x = Data({2, heads, valid, 3});
   for (bool zero : {false, true}) {
-    Expect("autosp.all_to_all", {B::I(2), B::I(valid), B::I(1), B::I(head_block), B::B(zero)},
-           [&, b = block](int r) { return ShardOf(x, 2, b, r); }, [&](int r) { return ShardOf(x, 1, head_block, r, zero); });
-    Expect("autosp.all_to_all", {B::I(1), B::I(heads), B::I(2), B::I(block), B::B(zero)},
-           [&](int r) { return ShardOf(x, 1, head_block, r); }, [&, b = block](int r) { return ShardOf(x, 2, b, r, zero); });
+    Expect(
+        "autosp.all_to_all", {B::I(2), B::I(valid), B::I(1), B::I(head_block), B::B(zero)},
+        [&, b = block](int r) { return ShardOf(x, 2, b, r); },
+        [&](int r) { return ShardOf(x, 1, head_block, r, zero); });
+    Expect(
+        "autosp.all_to_all", {B::I(1), B::I(heads), B::I(2), B::I(block), B::B(zero)},
+        [&](int r) { return ShardOf(x, 1, head_block, r); },
+        [&, b = block](int r) { return ShardOf(x, 2, b, r, zero); });
   }
 }
 
@@ -121,10 +141,14 @@ TEST_P(PlacementKernelTest, RowsPastTheEnd) {
     return shard;
   };
   Expect("autosp.pad_last", {B::I(1), B::I(valid)}, garbage, [&, b = block](int r) { return ShardOf(x, 1, b, r); });
-  Expect("autosp.mask", {B::I(1), B::I(valid), B::F(0)}, garbage, [&, b = block](int r) { return ShardOf(x, 1, b, r, true); });
-  Expect("autosp.first", {}, [&](int) { return x; }, [&](int r) { return r == 0 ? x : at::zeros_like(x); });
+  Expect("autosp.mask", {B::I(1), B::I(valid), B::F(0)}, garbage,
+         [&, b = block](int r) { return ShardOf(x, 1, b, r, true); });
+  Expect(
+      "autosp.first", {}, [&](int) { return x; }, [&](int r) { return r == 0 ? x : at::zeros_like(x); });
   const at::Tensor table = Data({ranks * 3});
-  Expect("autosp.rank_rows", {B::I(3)}, [&](int) { return table; }, [&](int r) { return table.narrow(0, r * 3, 3).contiguous(); });
+  Expect(
+      "autosp.rank_rows", {B::I(3)}, [&](int) { return table; },
+      [&](int r) { return table.narrow(0, r * 3, 3).contiguous(); });
 }
 
 TEST_P(PlacementKernelTest, PositionsClampAtTheLastOne) {
@@ -133,9 +157,11 @@ TEST_P(PlacementKernelTest, PositionsClampAtTheLastOne) {
     ProgramBuilder b(ranks);
     const int out = b.Tensor(type, {block}, {}, StorageKind::Activation);
     b.Add("autosp.positions", {B::I(5), B::I(2), B::I(block), B::I(valid), B::D(type)}, {out});
-    RunRanks(b, ranks, [](int, Executor&) {}, [&, n = block, v = valid](int r, Executor& e) {
-      EXPECT_TRUE(at::equal(e.tensor(out), at::arange(n).add(r * n).clamp_max(v - 1).mul(2).add(5).to(type)));
-    });
+    RunRanks(
+        b, ranks, [](int, Executor&) {},
+        [&, n = block, v = valid](int r, Executor& e) {
+          EXPECT_TRUE(at::equal(e.tensor(out), at::arange(n).add(r * n).clamp_max(v - 1).mul(2).add(5).to(type)));
+        });
   }
 }
 
@@ -146,10 +172,12 @@ TEST_P(PlacementKernelTest, DropoutIsTheSameAtEveryNumberOfRanks) {
   const auto run = [&](int p, int64_t b, uint64_t seed) {
     std::vector<at::Tensor> parts(p);
     ProgramBuilder builder(p);
-    const int in = builder.Tensor(at::kFloat, {2, b, 9}), out = builder.Tensor(at::kFloat, {2, b, 9}, {}, StorageKind::Activation);
+    const int in = builder.Tensor(at::kFloat, {2, b, 9}),
+              out = builder.Tensor(at::kFloat, {2, b, 9}, {}, StorageKind::Activation);
     builder.Add("autosp.dropout", {B::T(in), B::F(0.25), B::I(3), B::I(1), B::I(x.size(1)), B::I(1), B::I(1)}, {out});
-    RunRanks(builder, p, [&](int r, Executor& e) { e.tensor(in).copy_(ShardOf(x, 1, b, r)); },
-             [&](int r, Executor& e) { parts[r] = e.tensor(out).clone(); }, seed);
+    RunRanks(
+        builder, p, [&](int r, Executor& e) { e.tensor(in).copy_(ShardOf(x, 1, b, r)); },
+        [&](int r, Executor& e) { parts[r] = e.tensor(out).clone(); }, seed);
     return at::cat(parts, 1).narrow(1, 0, x.size(1)).contiguous();
   };
   const at::Tensor whole = run(1, valid, 11);

@@ -1,13 +1,13 @@
 // Programs built by hand for the executor's tests: tensors of their own storages, instructions one by one.
 #pragma once
 
+#include <ATen/ops/empty.h>
+#include <gtest/gtest.h>
+
 #include <memory>
 #include <string>
 #include <thread>
 #include <vector>
-
-#include <ATen/ops/empty.h>
-#include <gtest/gtest.h>
 
 #include "runtime/dist/in_process.h"
 #include "runtime/exec/executor.h"
@@ -59,17 +59,33 @@ class ProgramBuilder {
   }
 
   static program::ArgT None() { return {}; }
-  static program::ArgT T(int tensor) { return Of(program::ArgKind::Tensor, [&](auto& a) { a.tensor = tensor; }); }
+  static program::ArgT T(int tensor) {
+    return Of(program::ArgKind::Tensor, [&](auto& a) { a.tensor = tensor; });
+  }
   static program::ArgT Ts(std::vector<int64_t> tensors) {
     return Of(program::ArgKind::TensorList, [&](auto& a) { a.ints = tensors; });
   }
-  static program::ArgT I(int64_t i) { return Of(program::ArgKind::Int, [&](auto& a) { a.i = i; }); }
-  static program::ArgT Is(std::vector<int64_t> is) { return Of(program::ArgKind::IntList, [&](auto& a) { a.ints = is; }); }
-  static program::ArgT Bs(std::vector<int64_t> is) { return Of(program::ArgKind::BoolList, [&](auto& a) { a.ints = is; }); }
-  static program::ArgT F(double f) { return Of(program::ArgKind::Float, [&](auto& a) { a.f = f; }); }
-  static program::ArgT B(bool b) { return Of(program::ArgKind::Bool, [&](auto& a) { a.b = b; }); }
-  static program::ArgT S(std::string s) { return Of(program::ArgKind::String, [&](auto& a) { a.s = s; }); }
-  static program::ArgT D(at::ScalarType t) { return Of(program::ArgKind::DType, [&](auto& a) { a.dtype = ToDType(t); }); }
+  static program::ArgT I(int64_t i) {
+    return Of(program::ArgKind::Int, [&](auto& a) { a.i = i; });
+  }
+  static program::ArgT Is(std::vector<int64_t> is) {
+    return Of(program::ArgKind::IntList, [&](auto& a) { a.ints = is; });
+  }
+  static program::ArgT Bs(std::vector<int64_t> is) {
+    return Of(program::ArgKind::BoolList, [&](auto& a) { a.ints = is; });
+  }
+  static program::ArgT F(double f) {
+    return Of(program::ArgKind::Float, [&](auto& a) { a.f = f; });
+  }
+  static program::ArgT B(bool b) {
+    return Of(program::ArgKind::Bool, [&](auto& a) { a.b = b; });
+  }
+  static program::ArgT S(std::string s) {
+    return Of(program::ArgKind::String, [&](auto& a) { a.s = s; });
+  }
+  static program::ArgT D(at::ScalarType t) {
+    return Of(program::ArgKind::DType, [&](auto& a) { a.dtype = ToDType(t); });
+  }
 
   // An instruction with the workspace that the compiler would plan.
   void Add(const std::string& op, const std::vector<program::ArgT>& args, const std::vector<int>& outputs) {

@@ -1,7 +1,7 @@
 // The step's kernels against torch.optim's arithmetic, written with LibTorch's ops.
-#include <cmath>
-
 #include <ATen/ATen.h>
+
+#include <cmath>
 
 #include "tests/exec/programs.h"
 
@@ -31,10 +31,13 @@ TEST_P(AdamWTest, ThreeStepsAsTorchOptim) {
   ProgramBuilder b;
   const int p = b.Like(start), master = c.master ? b.Tensor(at::kFloat, {70, 130}) : -1;
   const int g = b.Tensor(c.gradient, {70, 130}, c.transposed ? std::vector<int64_t>{1, 70} : std::vector<int64_t>{});
-  const int m = b.Tensor(c.state, {70, 130}, {}, StorageKind::Optimizer, "m"), v = b.Tensor(c.state, {70, 130}, {}, StorageKind::Optimizer, "v");
+  const int m = b.Tensor(c.state, {70, 130}, {}, StorageKind::Optimizer, "m"),
+            v = b.Tensor(c.state, {70, 130}, {}, StorageKind::Optimizer, "v");
   const int clip = b.Tensor(at::kDouble, {}), lr = b.Tensor(at::kDouble, {}), step = b.Tensor(at::kLong, {});
-  b.Add("autosp.adamw_", {B::T(p), c.master ? B::T(master) : B::None(), B::T(g), B::T(m), B::T(v), c.clip ? B::T(clip) : B::None(),
-                          B::T(lr), B::T(step), B::F(kBeta1), B::F(kBeta2), B::F(kEps), B::F(kDecay)}, {});
+  b.Add("autosp.adamw_",
+        {B::T(p), c.master ? B::T(master) : B::None(), B::T(g), B::T(m), B::T(v), c.clip ? B::T(clip) : B::None(),
+         B::T(lr), B::T(step), B::F(kBeta1), B::F(kBeta2), B::F(kEps), B::F(kDecay)},
+        {});
   auto made = b.Build();
   ASSERT_TRUE(made.ok()) << made.error().Format();
   Executor& e = **made;
@@ -95,7 +98,8 @@ TEST(StepKernelTest, NormAndClip) {
   ProgramBuilder b;
   const at::Tensor x = at::randn({300, 70}), y = at::randn({5}).to(at::kBFloat16);
   const int gx = b.Tensor(at::kFloat, {300, 70}, {1, 300}), gy = b.Like(y);
-  const int norm = b.Tensor(at::kDouble, {}, {}, StorageKind::Activation), clip = b.Tensor(at::kDouble, {}, {}, StorageKind::Activation);
+  const int norm = b.Tensor(at::kDouble, {}, {}, StorageKind::Activation),
+            clip = b.Tensor(at::kDouble, {}, {}, StorageKind::Activation);
   const int flat = b.Tensor(at::kFloat, {21000}, {}, StorageKind::Activation);
   b.Add("autosp.grad_norm", {B::Ts({gx, gy})}, {norm});
   b.Add("autosp.clip_coefficient", {B::T(norm), B::F(2.0)}, {clip});
@@ -105,7 +109,8 @@ TEST(StepKernelTest, NormAndClip) {
   (*e)->tensor(gx).copy_(x);
   (*e)->tensor(gy).copy_(y);
   ASSERT_TRUE((*e)->Step({}).ok());
-  const double expected = std::sqrt(x.to(at::kDouble).square().sum().item<double>() + y.to(at::kDouble).square().sum().item<double>());
+  const double expected =
+      std::sqrt(x.to(at::kDouble).square().sum().item<double>() + y.to(at::kDouble).square().sum().item<double>());
   const double got = (*e)->tensor(norm).item<double>();
   EXPECT_NEAR(got, expected, 1e-12 * expected);
   EXPECT_NEAR((*e)->tensor(clip).item<double>(), 2.0 / (got + 1e-6), 1e-15);

@@ -1,17 +1,18 @@
 // The launcher, with shell scripts as ranks.
-#include <algorithm>
-#include <csignal>
-#include <chrono>
-#include <fstream>
-#include <functional>
-#include <thread>
+#include "runtime/train/launcher.h"
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "runtime/train/launcher.h"
+#include <algorithm>
+#include <chrono>
+#include <csignal>
+#include <fstream>
+#include <functional>
+#include <thread>
+
 #include "runtime/train/memory_probe.h"
 
 namespace autospc::train {
@@ -55,7 +56,8 @@ Ran LaunchScript(int ranks, const std::string& script, const std::function<void(
 }
 
 TEST(LauncherTest, EveryRankKnowsItsPlaceAndIsHeard) {
-  const Ran ran = LaunchScript(3, "echo \"$GREETING $RANK of $WORLD_SIZE at $MASTER_ADDR\"; echo e$LOCAL_RANK >&2; printf tail");
+  const Ran ran =
+      LaunchScript(3, "echo \"$GREETING $RANK of $WORLD_SIZE at $MASTER_ADDR\"; echo e$LOCAL_RANK >&2; printf tail");
   EXPECT_EQ(ran.code, 0) << ran.err;
   EXPECT_NE(ran.out.find("hello 0 of 3 at 127.0.0.1\n"), std::string::npos) << ran.out;
   EXPECT_EQ(ran.out.find("[rank 0]"), std::string::npos) << ran.out;
@@ -103,11 +105,23 @@ TEST(LauncherTest, InterruptedMeans130AndNobodyIsLeft) {
     }
     return none;
   };
-  EXPECT_EQ(LaunchScript(2, script, [&](pid_t job) { wait_for_two(); kill(job, SIGINT); }).code, 130);
+  EXPECT_EQ(LaunchScript(2, script,
+                         [&](pid_t job) {
+                           wait_for_two();
+                           kill(job, SIGINT);
+                         })
+                .code,
+            130);
   EXPECT_TRUE(nobody_left());
   std::ofstream(path, std::ios::trunc).flush();
   // Even a launcher that is killed takes its ranks with it.
-  EXPECT_EQ(LaunchScript(2, script, [&](pid_t job) { wait_for_two(); kill(job, SIGKILL); }).code, 128 + SIGKILL);
+  EXPECT_EQ(LaunchScript(2, script,
+                         [&](pid_t job) {
+                           wait_for_two();
+                           kill(job, SIGKILL);
+                         })
+                .code,
+            128 + SIGKILL);
   EXPECT_TRUE(nobody_left());
   unlink(path);
 }

@@ -1,10 +1,11 @@
 // Weights: from a seed, and which storages may be read where they lie.
-#include <cmath>
+#include "runtime/train/load.h"
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "runtime/package/seeded_init.h"
-#include "runtime/train/load.h"
 
 namespace autospc::train {
 namespace {
@@ -12,7 +13,8 @@ namespace {
 using program::DType;
 using program::StorageKind;
 
-std::vector<float> Seeded(uint64_t seed, const char* name, std::vector<int64_t> sizes, StorageKind kind = StorageKind::Parameter) {
+std::vector<float> Seeded(uint64_t seed, const char* name, std::vector<int64_t> sizes,
+                          StorageKind kind = StorageKind::Parameter) {
   int64_t n = 1;
   for (int64_t s : sizes) n *= s;
   std::vector<float> out(n, -9);
@@ -26,7 +28,7 @@ TEST(SeededInitTest, MatricesAreNormalAndDependOnSeedAndName) {
   double sum = 0, square = 0, fourth = 0;
   for (float v : w) sum += v, square += v * v, fourth += std::pow(v, 4.0);
   const double n = static_cast<double>(w.size()), var = square / n;
-  EXPECT_NEAR(sum / n, 0, 5 * 0.02 / std::sqrt(n));           // five standard errors
+  EXPECT_NEAR(sum / n, 0, 5 * 0.02 / std::sqrt(n));  // five standard errors
   EXPECT_NEAR(std::sqrt(var), 0.02, 5 * 0.02 / std::sqrt(2 * n));
   EXPECT_NEAR(fourth / n / (var * var), 3, 5 * std::sqrt(24 / n));  // a normal's kurtosis
   EXPECT_EQ(w, Seeded(7, "a.weight", {300, 200}));
