@@ -124,6 +124,17 @@ TEST(PackageTest, AMissingBlobAndABrokenIndexAreFound) {
   ExpectRunRefused(folder / "file", Golden("gpt", "s61"), {"file"});
 }
 
+TEST(PackageTest, AnotherFormatVersionIsRefused) {
+  TempFolder folder;
+  fs::copy(Package(), folder / "package", fs::copy_options::recursive);
+  std::string index = ReadFile(folder / "package" / "index.json");
+  const std::string key = "\"vnd.autospc.format-version\": \"1\"";
+  ASSERT_NE(index.find(key), std::string::npos) << index;
+  index.replace(index.find(key), key.size(), "\"vnd.autospc.format-version\": \"9\"");
+  WriteFile(folder / "package" / "index.json", index);
+  ExpectRunRefused(folder / "package", Golden("gpt", "s61"), {"version 9", "1"});
+}
+
 TEST(PackageTest, InspectTellsAPackageAndAModel) {
   const Args package = {"autospc", "inspect", Package().string(), "--json"};
   const Outcome of_package = Execute(package);
