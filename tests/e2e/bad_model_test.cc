@@ -1,4 +1,5 @@
-// What `autospc compile` says of a model that it cannot take: one clear error (what, where, remedy), the right exit code, nothing left.
+// What `autospc compile` says of a model that it cannot take: one clear error (what, where, remedy), the right exit
+// code, nothing left.
 #include <functional>
 #include <regex>
 
@@ -17,7 +18,8 @@ void ExpectRefused(const TempFolder& folder, const Args& args, int code, const A
   EXPECT_EQ(outcome.code, code) << Said(args, outcome);
   EXPECT_NE(outcome.err.find("error: "), std::string::npos) << Said(args, outcome);
   EXPECT_NE(outcome.err.find("hint: "), std::string::npos) << Said(args, outcome);
-  for (const std::string& text : says) EXPECT_NE(outcome.err.find(text), std::string::npos) << "no '" << text << "' in\n" << outcome.err;
+  for (const std::string& text : says)
+    EXPECT_NE(outcome.err.find(text), std::string::npos) << "no '" << text << "' in\n" << outcome.err;
   EXPECT_EQ(folder.Names(), before) << "left behind by " << Line(args);
 }
 
@@ -30,7 +32,8 @@ struct Damage {
 void PrintTo(const Damage& d, std::ostream* out) { *out << d.name; }
 
 // A copy of a good model with `edit` applied to its archive.
-std::function<void(const fs::path&)> Edited(const std::function<void(ZipEdit&)>& edit, const std::string& model = "gpt") {
+std::function<void(const fs::path&)> Edited(const std::function<void(ZipEdit&)>& edit,
+                                            const std::string& model = "gpt") {
   return [=](const fs::path& path) {
     ZipEdit zip(Pt2(model));
     edit(zip);
@@ -57,13 +60,24 @@ std::vector<Damage> Damages() {
        }),
        kBadInput,
        {"model.json"}},
-      {"ModelJsonIsNoObject", Edited([](ZipEdit& z) { z.Member("models/model.json").second = "[1, 2]"; }), kBadInput, {"model.json"}},
-      {"DeeplyNestedJson",
-       Edited([](ZipEdit& z) { z.Member("models/model.json").second = std::string(1000000, '[') + std::string(1000000, ']'); }),
+      {"ModelJsonIsNoObject",
+       Edited([](ZipEdit& z) { z.Member("models/model.json").second = "[1, 2]"; }),
        kBadInput,
        {"model.json"}},
-      {"UnknownSchemaMajor", Edited([](ZipEdit& z) { z.Replace(R"("major":8)", R"("major":9)"); }), kBadInput, {"9", "8"}},
-      {"MemberThatLeavesTheArchive", Edited([](ZipEdit& z) { z.members().emplace_back("gpt/../../escape", "x"); }), kBadInput, {".."}},
+      {"DeeplyNestedJson",
+       Edited([](ZipEdit& z) {
+         z.Member("models/model.json").second = std::string(1000000, '[') + std::string(1000000, ']');
+       }),
+       kBadInput,
+       {"model.json"}},
+      {"UnknownSchemaMajor",
+       Edited([](ZipEdit& z) { z.Replace(R"("major":8)", R"("major":9)"); }),
+       kBadInput,
+       {"9", "8"}},
+      {"MemberThatLeavesTheArchive",
+       Edited([](ZipEdit& z) { z.members().emplace_back("gpt/../../escape", "x"); }),
+       kBadInput,
+       {".."}},
       {"WeightShorterThanItsShape",
        Edited([](ZipEdit& z) {
          std::string& data = z.Member("data/weights/weight_0").second;
@@ -73,7 +87,9 @@ std::vector<Damage> Damages() {
        {"weight_0"}},
       {"MissingWeight", Edited([](ZipEdit& z) { z.Remove("data/weights/weight_1"); }), kBadInput, {"weight_1"}},
       {"DanglingName",
-       Edited([](ZipEdit& z) { z.Replace(R"("arg":{"as_tensor":{"name":"embedding"}})", R"("arg":{"as_tensor":{"name":"no_such_value"}})"); }),
+       Edited([](ZipEdit& z) {
+         z.Replace(R"("arg":{"as_tensor":{"name":"embedding"}})", R"("arg":{"as_tensor":{"name":"no_such_value"}})");
+       }),
        kBadInput,
        {"no_such_value"}},
       {"OpWithoutSchema",
@@ -111,7 +127,8 @@ TEST_P(BadModelTest, IsRefused) {
   ExpectRefused(folder, CompileArgs(folder / "model.pt2", folder / "package", 2, 61), GetParam().code, GetParam().says);
 }
 
-INSTANTIATE_TEST_SUITE_P(Damages, BadModelTest, testing::ValuesIn(Damages()), [](const auto& info) { return info.param.name; });
+INSTANTIATE_TEST_SUITE_P(Damages, BadModelTest, testing::ValuesIn(Damages()),
+                         [](const auto& info) { return info.param.name; });
 
 // The copy by ZipEdit is itself sound: without damage the model compiles, so what the tests above meet is the damage.
 TEST(BadModelControlTest, AnUndamagedCopyIsAccepted) {
@@ -125,11 +142,15 @@ TEST(BadModelControlTest, AnUndamagedCopyIsAccepted) {
 TEST(FlagsTest, WhatFlagsAloneGetWrongIsUsage) {
   TempFolder folder;
   const std::string model = Pt2("gpt").string(), out = (folder / "package").string();
-  ExpectRefused(folder, {"autospc", "compile", model, "-o", out, "--ranks", "0", "--seq-len", "61"}, kUsage, {"--ranks"});
-  ExpectRefused(folder, {"autospc", "compile", model, "-o", out, "--ranks", "two", "--seq-len", "61"}, kUsage, {"--ranks", "two"});
-  ExpectRefused(folder, {"autospc", "compile", model, "-o", out, "--ranks", "2", "--seq-len", "-5"}, kUsage, {"--seq-len"});
+  ExpectRefused(folder, {"autospc", "compile", model, "-o", out, "--ranks", "0", "--seq-len", "61"}, kUsage,
+                {"--ranks"});
+  ExpectRefused(folder, {"autospc", "compile", model, "-o", out, "--ranks", "two", "--seq-len", "61"}, kUsage,
+                {"--ranks", "two"});
+  ExpectRefused(folder, {"autospc", "compile", model, "-o", out, "--ranks", "2", "--seq-len", "-5"}, kUsage,
+                {"--seq-len"});
   ExpectRefused(folder, {"autospc", "compile", model, "-o", out, "--ranks", "2"}, kUsage, {"--seq-len"});
-  ExpectRefused(folder, {"autospc", "compile", Pt2("batched").string(), "-o", out, "--ranks", "2", "--seq-len", "61"}, kUsage, {"--batch"});
+  ExpectRefused(folder, {"autospc", "compile", Pt2("batched").string(), "-o", out, "--ranks", "2", "--seq-len", "61"},
+                kUsage, {"--batch"});
   ExpectRefused(folder, {"autospc", "compile", "-o", out, "--ranks", "2", "--seq-len", "61"}, kUsage, {});
   ExpectRefused(folder, {"autospc", "compile", model, "-o", out, "--rank", "2x", "--seq-len", "61"}, kUsage, {});
   ExpectRefused(folder, CompileArgs(model, out, 2, 61, {"--stratagy", "ulysses"}), kUsage, {"--strategy"});
@@ -142,9 +163,11 @@ TEST(FlagsTest, WhatFlagsGetWrongAgainstTheModelIsBadInput) {
   TempFolder folder;
   const fs::path out = folder / "package";
   ExpectRefused(folder, CompileArgs(folder / "none.pt2", out, 2, 61), kBadInput, {"none.pt2"});
-  ExpectRefused(folder, CompileArgs(Pt2("gpt"), out, 2, 65), kBadInput, {"65", "64"});      // the export's range and its table's rows
+  ExpectRefused(folder, CompileArgs(Pt2("gpt"), out, 2, 65), kBadInput,
+                {"65", "64"});  // the export's range and its table's rows
   ExpectRefused(folder, CompileArgs(Pt2("llama"), out, 2, 1), kBadInput, {"--seq-len", "2"});
-  ExpectRefused(folder, CompileArgs(Pt2("gpt"), out, 2, 61, {"--batch", "3"}), kBadInput, {"3", "2"});  // static in the export
+  ExpectRefused(folder, CompileArgs(Pt2("gpt"), out, 2, 61, {"--batch", "3"}), kBadInput,
+                {"3", "2"});  // static in the export
   ExpectRefused(folder, CompileArgs(Pt2("gpt"), out, 2, 61, {"--loss", "nothing"}), kBadInput, {"nothing"});
   ExpectRefused(folder, CompileArgs(Pt2("gpt"), out, 2, 61, {"--shard", "nothing:1"}), kBadInput, {"nothing"});
 }
@@ -152,24 +175,30 @@ TEST(FlagsTest, WhatFlagsGetWrongAgainstTheModelIsBadInput) {
 // The model's own position table bounds the length where the export's range does not.
 TEST(FlagsTest, ALengthBeyondThePositionTableIsRefused) {
   TempFolder folder;
-  ExpectRefused(folder, CompileArgs(Pt2("batched"), folder / "package", 2, 129, {"--batch", "1"}), kBadInput, {"129", "128"});
+  ExpectRefused(folder, CompileArgs(Pt2("batched"), folder / "package", 2, 129, {"--batch", "1"}), kBadInput,
+                {"129", "128"});
 }
 
 TEST(FlagsTest, BothSpellingsOfAFlagWork) {
   TempFolder folder;
-  const Args args = {"autospc", "compile", Pt2("gpt").string(), "-o", (folder / "package").string(), "--ranks", "2", "--seq_len", "61"};
+  const Args args = {"autospc", "compile", Pt2("gpt").string(), "-o", (folder / "package").string(),
+                     "--ranks", "2",       "--seq_len",         "61"};
   const Outcome outcome = Execute(args);
   EXPECT_EQ(outcome.code, 0) << Said(args, outcome);
 }
 
 TEST(HelpTest, FitsAScreenAndShowsAnExample) {
-  for (const Args& args : std::vector<Args>{{"autospc", "--help"}, {"autospc", "compile", "--help"}, {"autospc", "inspect", "--help"},
-                                            {"autosp-run", "--help"}, {"autospc-opt", "--help"}}) {
+  for (const Args& args : std::vector<Args>{{"autospc", "--help"},
+                                            {"autospc", "compile", "--help"},
+                                            {"autospc", "inspect", "--help"},
+                                            {"autosp-run", "--help"},
+                                            {"autospc-opt", "--help"}}) {
     const Outcome outcome = Execute(args);
     EXPECT_EQ(outcome.code, 0) << Said(args, outcome);
     EXPECT_LE(std::count(outcome.out.begin(), outcome.out.end(), '\n'), 50) << outcome.out;
     // A line that starts the program with something to work on.
-    EXPECT_TRUE(std::regex_search(outcome.out, std::regex("(^|\n) *" + args[0] + " .*(\\.pt2|\\.ir|/|PACKAGE)"))) << Said(args, outcome);
+    EXPECT_TRUE(std::regex_search(outcome.out, std::regex("(^|\n) *" + args[0] + " .*(\\.pt2|\\.ir|/|PACKAGE)")))
+        << Said(args, outcome);
   }
 }
 

@@ -1,4 +1,5 @@
-// Every model of models/ (and of the zoo beside the checkout) as P processes against one device in float64, gradient by gradient.
+// Every model of models/ (and of the zoo beside the checkout) as P processes against one device in float64, gradient by
+// gradient.
 #include "tests/e2e/programs.h"
 #include "tests/e2e/safetensors_edit.h"
 
@@ -15,8 +16,10 @@ struct Case {
   std::string label;   // empty: made from the rest
 
   std::string Name() const {
-    std::string name = label.empty() ? model + "_P" + std::to_string(ranks) + "_S" + std::to_string(length) + "_" + strategy : label;
-    std::replace_if(name.begin(), name.end(), [](char c) { return !isalnum(c); }, '_');
+    std::string name =
+        label.empty() ? model + "_P" + std::to_string(ranks) + "_S" + std::to_string(length) + "_" + strategy : label;
+    std::replace_if(
+        name.begin(), name.end(), [](char c) { return !isalnum(c); }, '_');
     return name;
   }
 };
@@ -58,7 +61,8 @@ TEST_P(GoldenTest, EveryGradientEqualsOneDevice) {
   ExpectMatchesGolden(Pt2(c.model), Golden(c.model, golden), c.ranks, c.length, more);
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, GoldenTest, testing::ValuesIn(Matrix()), [](const auto& info) { return info.param.Name(); });
+INSTANTIATE_TEST_SUITE_P(Models, GoldenTest, testing::ValuesIn(Matrix()),
+                         [](const auto& info) { return info.param.Name(); });
 
 // Two points of the zoo's matrix each; the whole of it is `./dev shows matrix`.
 class ZooTest : public testing::TestWithParam<std::string> {};
@@ -67,12 +71,13 @@ TEST_P(ZooTest, EveryGradientEqualsOneDevice) {
   if (!fs::exists(Zoo())) GTEST_SKIP() << "no zoo beside this checkout";
   const std::string& model = GetParam();
   ExpectMatchesGolden(Pt2(model, Zoo()), Golden(model, "s61", Zoo()), 3, 61, {"--strategy", "ulysses", "--strict"});
-  ExpectMatchesGolden(Pt2(model, Zoo()), Golden(model, "s64", Zoo()), 2, 64, {"--strategy", "allgather-kv", "--strict"});
+  ExpectMatchesGolden(Pt2(model, Zoo()), Golden(model, "s64", Zoo()), 2, 64,
+                      {"--strategy", "allgather-kv", "--strict"});
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, ZooTest,
-                         testing::Values("nanogpt", "llamastyle", "hf_llama", "hf_gpt2", "hf_qwen3", "hf_mistral", "hf_gemma3",
-                                         "hf_bert"),
+                         testing::Values("nanogpt", "llamastyle", "hf_llama", "hf_gpt2", "hf_qwen3", "hf_mistral",
+                                         "hf_gemma3", "hf_bert"),
                          [](const auto& info) { return info.param; });
 
 TEST(DecomposedTest, TheDecomposedFormGivesTheSameGradients) {

@@ -11,7 +11,8 @@ constexpr int kUsage = 2, kBadInput = 3;
 std::vector<std::pair<std::string, std::string>> Tree(const fs::path& folder) {
   std::vector<std::pair<std::string, std::string>> files;
   for (const auto& entry : fs::recursive_directory_iterator(folder)) {
-    if (entry.is_regular_file()) files.emplace_back(fs::relative(entry.path(), folder).string(), ReadFile(entry.path()));
+    if (entry.is_regular_file())
+      files.emplace_back(fs::relative(entry.path(), folder).string(), ReadFile(entry.path()));
   }
   std::sort(files.begin(), files.end());
   return files;
@@ -29,13 +30,15 @@ const fs::path& Package() {
   return package;
 }
 
-void ExpectRunRefused(const fs::path& package, const fs::path& golden, const Args& says, int ranks = 2, int code = kBadInput) {
+void ExpectRunRefused(const fs::path& package, const fs::path& golden, const Args& says, int ranks = 2,
+                      int code = kBadInput) {
   const Args args = GoldenArgs(package, ranks, golden);
   const Outcome outcome = Execute(args, 60);
   EXPECT_EQ(outcome.code, code) << Said(args, outcome);
   EXPECT_NE(outcome.err.find("error: "), std::string::npos) << Said(args, outcome);
   EXPECT_NE(outcome.err.find("hint: "), std::string::npos) << Said(args, outcome);
-  for (const std::string& text : says) EXPECT_NE(outcome.err.find(text), std::string::npos) << "no '" << text << "' in\n" << outcome.err;
+  for (const std::string& text : says)
+    EXPECT_NE(outcome.err.find(text), std::string::npos) << "no '" << text << "' in\n" << outcome.err;
 }
 
 TEST(PackageTest, TwoCompilationsAreEqualByteForByte) {
@@ -143,7 +146,8 @@ TEST(PackageTest, InspectTellsAPackageAndAModel) {
   EXPECT_EQ(told.at("ranks"), 2);
   EXPECT_EQ(told.at("seq_len"), 61);
   EXPECT_EQ(told.at("optimizer"), "adamw");
-  EXPECT_EQ(told.at("memory").at("optimizer"), 2 * told.at("memory").at("weights").get<int64_t>());  // two moments a weight
+  EXPECT_EQ(told.at("memory").at("optimizer"),
+            2 * told.at("memory").at("weights").get<int64_t>());  // two moments a weight
   const Args model = {"autospc", "inspect", Pt2("llama").string(), "--json"};
   const Outcome of_model = Execute(model);
   ASSERT_EQ(of_model.code, 0) << Said(model, of_model);
@@ -178,7 +182,8 @@ TEST(GoldenFileTest, AnInputOfAnotherRankIsRefused) {
 TEST(GoldenFileTest, ABrokenFileIsRefused) {
   TempFolder folder;
   const std::string good = ReadFile(Golden("gpt", "s61"));
-  for (const std::string& bad : {std::string(), std::string("text"), good.substr(0, 100), good.substr(0, good.size() - 8)}) {
+  for (const std::string& bad :
+       {std::string(), std::string("text"), good.substr(0, 100), good.substr(0, good.size() - 8)}) {
     WriteFile(folder / "bad.safetensors", bad);
     ExpectRunRefused(Package(), folder / "bad.safetensors", {"bad.safetensors"});
   }
@@ -189,9 +194,10 @@ TEST(RunTest, AnotherNumberOfProcessesThanTheProgramsIsRefused) {
 }
 
 TEST(RunTest, FlagsAloneAreUsage) {
-  for (const Args& args : std::vector<Args>{{"autosp-run"},
-                                            {"autosp-run", "--nproc-per-node", "0", Package().string()},
-                                            {"autosp-run", "--nproc-per-node", "2", Package().string(), "--golde", "x"}}) {
+  for (const Args& args :
+       std::vector<Args>{{"autosp-run"},
+                         {"autosp-run", "--nproc-per-node", "0", Package().string()},
+                         {"autosp-run", "--nproc-per-node", "2", Package().string(), "--golde", "x"}}) {
     const Outcome outcome = Execute(args, 60);
     EXPECT_EQ(outcome.code, kUsage) << Said(args, outcome);
   }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <fcntl.h>
+#include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -16,8 +17,6 @@
 #include <string>
 #include <thread>
 #include <vector>
-
-#include <gtest/gtest.h>
 
 namespace autospc::e2e {
 
@@ -120,14 +119,23 @@ inline fs::path Models() { return fs::path(AUTOSPC_SOURCE_DIR) / "models"; }
 // Eight more models, which a checkout need not have; tests over them skip where the folder is absent.
 inline fs::path Zoo() { return fs::path(AUTOSPC_SOURCE_DIR).parent_path() / "shared" / "zoo"; }
 
-inline fs::path Pt2(const std::string& model, const fs::path& root = Models()) { return root / model / (model + ".pt2"); }
+inline fs::path Pt2(const std::string& model, const fs::path& root = Models()) {
+  return root / model / (model + ".pt2");
+}
 inline fs::path Golden(const std::string& model, const std::string& which, const fs::path& root = Models()) {
   return root / model / (model + ".golden_" + which + ".safetensors");
 }
 
 // autospc compile MODEL -o OUT --ranks P --seq-len S and more.
 inline Args CompileArgs(const fs::path& model, const fs::path& out, int ranks, int length, const Args& more = {}) {
-  Args args = {"autospc", "compile", model.string(), "-o", out.string(), "--ranks", std::to_string(ranks), "--seq-len",
+  Args args = {"autospc",
+               "compile",
+               model.string(),
+               "-o",
+               out.string(),
+               "--ranks",
+               std::to_string(ranks),
+               "--seq-len",
                std::to_string(length)};
   args.insert(args.end(), more.begin(), more.end());
   return args;
@@ -141,8 +149,8 @@ inline Args GoldenArgs(const fs::path& package, int ranks, const fs::path& golde
 }
 
 // Compiles and compares with the golden; reports the whole output where either fails.
-inline void ExpectMatchesGolden(const fs::path& model, const fs::path& golden, int ranks, int length, const Args& compile_more = {},
-                                const Args& run_more = {}) {
+inline void ExpectMatchesGolden(const fs::path& model, const fs::path& golden, int ranks, int length,
+                                const Args& compile_more = {}, const Args& run_more = {}) {
   TempFolder folder;
   const Args compile = CompileArgs(model, folder / "package", ranks, length, compile_more);
   const Outcome compiled = Execute(compile);

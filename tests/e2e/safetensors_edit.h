@@ -3,10 +3,9 @@
 
 #include <cstdint>
 #include <cstring>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
-
-#include <nlohmann/json.hpp>
 
 #include "tests/e2e/programs.h"
 
@@ -35,7 +34,8 @@ struct SafetensorsEdit {
   }
 
   void SetDoubles(const std::string& name, const std::vector<double>& values) {
-    std::memcpy(data.data() + header.at(name).at("data_offsets")[0].get<size_t>(), values.data(), values.size() * sizeof(double));
+    std::memcpy(data.data() + header.at(name).at("data_offsets")[0].get<size_t>(), values.data(),
+                values.size() * sizeof(double));
   }
 
   void Rename(const std::string& from, const std::string& to) {

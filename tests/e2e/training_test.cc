@@ -21,7 +21,8 @@ std::vector<Step> StepsIn(const std::string& text) {
   return steps;
 }
 
-void ExpectTrainsLikeEager(const fs::path& model, const fs::path& golden, const fs::path& expected, int ranks, const Args& more = {}) {
+void ExpectTrainsLikeEager(const fs::path& model, const fs::path& golden, const fs::path& expected, int ranks,
+                           const Args& more = {}) {
   TempFolder folder;
   Args options = {"--optimizer", "adamw", "--clip-norm", "1.0"};
   options.insert(options.end(), more.begin(), more.end());
@@ -56,8 +57,8 @@ TEST_P(TrainingTest, TwentyStepsAsInEager) {
 
 // "frozen" has a parameter that must not move and a buffer that each step hands to the next.
 INSTANTIATE_TEST_SUITE_P(Models, TrainingTest,
-                         testing::Values(Case{"gpt", 1}, Case{"gpt", 2}, Case{"gpt", 4}, Case{"llama", 1}, Case{"llama", 2},
-                                         Case{"llama", 4}, Case{"frozen", 1}, Case{"frozen", 3}),
+                         testing::Values(Case{"gpt", 1}, Case{"gpt", 2}, Case{"gpt", 4}, Case{"llama", 1},
+                                         Case{"llama", 2}, Case{"llama", 4}, Case{"frozen", 1}, Case{"frozen", 3}),
                          [](const auto& info) { return info.param.model + "_P" + std::to_string(info.param.ranks); });
 
 TEST(TrainingZooTest, TwentyStepsAsInEager) {
@@ -65,7 +66,8 @@ TEST(TrainingZooTest, TwentyStepsAsInEager) {
   for (const std::string model : {"nanogpt", "hf_llama"}) {
     for (int ranks : {1, 2, 4}) {
       SCOPED_TRACE(model + " at P = " + std::to_string(ranks));
-      ExpectTrainsLikeEager(Pt2(model, Zoo()), Golden(model, "s61", Zoo()), Models() / "steps" / (model + ".steps_s61.safetensors"), ranks);
+      ExpectTrainsLikeEager(Pt2(model, Zoo()), Golden(model, "s61", Zoo()),
+                            Models() / "steps" / (model + ".steps_s61.safetensors"), ranks);
     }
   }
 }

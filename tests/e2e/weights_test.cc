@@ -1,4 +1,5 @@
-// Exports without weights: a checkpoint by name, at compile time or at run time, or a seed; and what is said where there is neither.
+// Exports without weights: a checkpoint by name, at compile time or at run time, or a seed; and what is said where
+// there is neither.
 #include "tests/e2e/programs.h"
 #include "tests/e2e/safetensors_edit.h"
 
@@ -8,7 +9,8 @@ namespace {
 const char kModel[] = "weightless";
 fs::path Checkpoint() { return Models() / kModel / "checkpoint"; }
 
-// The export's names stand behind "model.", the checkpoint's do not; the tied head is in the checkpoint under the embedding's name alone.
+// The export's names stand behind "model.", the checkpoint's do not; the tied head is in the checkpoint under the
+// embedding's name alone.
 TEST(WeightsTest, AShardedCheckpointGivenToTheCompiler) {
   ExpectMatchesGolden(Pt2(kModel), Golden(kModel, "s61"), 2, 61, {"--weights", Checkpoint().string()});
 }
@@ -24,7 +26,8 @@ TEST(WeightsTest, OneFile) {
   for (const auto& [name, entry] : second.header.items()) {
     if (name == "__metadata__") continue;
     first.header[name] = entry;
-    for (int i : {0, 1}) first.header[name]["data_offsets"][i] = entry["data_offsets"][i].get<size_t>() + first.data.size();
+    for (int i : {0, 1})
+      first.header[name]["data_offsets"][i] = entry["data_offsets"][i].get<size_t>() + first.data.size();
   }
   first.data += second.data;
   first.Write(folder / "all.safetensors");
@@ -35,7 +38,8 @@ TEST(WeightsTest, AMissingShardAndAMissingTensorAreNamed) {
   TempFolder folder;
   fs::copy(Checkpoint(), folder / "checkpoint");
   fs::remove(folder / "checkpoint" / "model-00002-of-00002.safetensors");
-  const Args shard = CompileArgs(Pt2(kModel), folder / "package", 2, 61, {"--weights", (folder / "checkpoint").string()});
+  const Args shard =
+      CompileArgs(Pt2(kModel), folder / "package", 2, 61, {"--weights", (folder / "checkpoint").string()});
   const Outcome no_shard = Execute(shard);
   EXPECT_EQ(no_shard.code, 3) << Said(shard, no_shard);
   EXPECT_NE(no_shard.err.find("model-00002-of-00002.safetensors"), std::string::npos) << no_shard.err;
@@ -64,8 +68,16 @@ TEST(WeightsTest, ASeedGivesTheSameWeightsAtEveryP) {
     const Args compile = CompileArgs(Pt2(kModel), folder / ("package" + name), ranks, 61);
     const Outcome compiled = Execute(compile);
     EXPECT_EQ(compiled.code, 0) << Said(compile, compiled);
-    const Args run = {"autosp-run", "--nproc-per-node", std::to_string(ranks), (folder / ("package" + name)).string(), "--golden",
-                      Golden(kModel, "s61").string(), "--init", seed, "--write-golden", (folder / (name + ".safetensors")).string()};
+    const Args run = {"autosp-run",
+                      "--nproc-per-node",
+                      std::to_string(ranks),
+                      (folder / ("package" + name)).string(),
+                      "--golden",
+                      Golden(kModel, "s61").string(),
+                      "--init",
+                      seed,
+                      "--write-golden",
+                      (folder / (name + ".safetensors")).string()};
     const Outcome ran = Execute(run);
     EXPECT_TRUE(fs::exists(folder / (name + ".safetensors"))) << Said(run, ran);
     return folder / (name + ".safetensors");

@@ -1,6 +1,7 @@
 // A .pt2 archive taken apart and put together again with damage: zip with stored members, as torch.export writes it.
 #pragma once
 
+#include <boost/crc.hpp>
 #include <cstdint>
 #include <cstring>
 #include <functional>
@@ -8,8 +9,6 @@
 #include <string>
 #include <utility>
 #include <vector>
-
-#include <boost/crc.hpp>
 
 #include "tests/e2e/programs.h"
 
@@ -27,7 +26,8 @@ class ZipEdit {
     size_t at = Get<uint32_t>(zip, end + 16);
     for (int i = 0; i < count; ++i) {
       const auto size = Get<uint32_t>(zip, at + 24);
-      const auto name = Get<uint16_t>(zip, at + 28), extra = Get<uint16_t>(zip, at + 30), comment = Get<uint16_t>(zip, at + 32);
+      const auto name = Get<uint16_t>(zip, at + 28), extra = Get<uint16_t>(zip, at + 30),
+                 comment = Get<uint16_t>(zip, at + 32);
       const size_t local = Get<uint32_t>(zip, at + 42);
       const size_t data = local + 30 + Get<uint16_t>(zip, local + 26) + Get<uint16_t>(zip, local + 28);
       members_.emplace_back(zip.substr(at + 46, name), zip.substr(data, size));
@@ -54,7 +54,8 @@ class ZipEdit {
   void Replace(const std::string& from, const std::string& to) {
     std::string& json = Member("models/model.json").second;
     if (json.find(from) == std::string::npos) throw std::runtime_error("model.json has no " + from);
-    for (size_t at = json.find(from); at != std::string::npos; at = json.find(from, at + to.size())) json.replace(at, from.size(), to);
+    for (size_t at = json.find(from); at != std::string::npos; at = json.find(from, at + to.size()))
+      json.replace(at, from.size(), to);
   }
 
   // Data of each member starts at a multiple of 64. `declare`, where given, lies about the size of one member.
@@ -77,14 +78,16 @@ class ZipEdit {
       zip += name + std::string(padding, '\0') + data;
       directory += "PK\x01\x02";
       Put<uint16_t>(directory, 20), Put<uint16_t>(directory, 20), common(directory);
-      Put<uint16_t>(directory, 0), Put<uint16_t>(directory, 0), Put<uint16_t>(directory, 0), Put<uint16_t>(directory, 0);
+      Put<uint16_t>(directory, 0), Put<uint16_t>(directory, 0), Put<uint16_t>(directory, 0),
+          Put<uint16_t>(directory, 0);
       Put<uint32_t>(directory, 0), Put<uint32_t>(directory, static_cast<uint32_t>(local));
       directory += name;
     }
     const auto start = static_cast<uint32_t>(zip.size());
     zip += directory + "PK\x05\x06";
     Put<uint32_t>(zip, 0);
-    Put<uint16_t>(zip, static_cast<uint16_t>(members_.size())), Put<uint16_t>(zip, static_cast<uint16_t>(members_.size()));
+    Put<uint16_t>(zip, static_cast<uint16_t>(members_.size())),
+        Put<uint16_t>(zip, static_cast<uint16_t>(members_.size()));
     Put<uint32_t>(zip, static_cast<uint32_t>(directory.size())), Put<uint32_t>(zip, start), Put<uint16_t>(zip, 0);
     WriteFile(path, zip);
   }
