@@ -9,6 +9,7 @@
 #include "codegen/flops.h"
 #include "passes/memory/plan.h"
 #include "runtime/base/predicate.h"
+#include "runtime/package/oci.h"
 
 namespace autospc::codegen {
 namespace {
@@ -89,7 +90,7 @@ class Lowering {
 
  private:
   void Header() {
-    program_.format_version = kProgramFormatVersion;
+    program_.format_version = kFormatVersion;
     program_.name = graph_.name;
     program_.world_size = options_.world_size;
     program_.seq_len = options_.seq_len;

@@ -10,8 +10,6 @@
 
 namespace autospc::codegen {
 
-inline constexpr int kProgramFormatVersion = 1;
-
 struct LowerOptions {
   int world_size = 1;
   int64_t seq_len = 0;           // global lengths, for the record

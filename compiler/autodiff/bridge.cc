@@ -6,7 +6,8 @@
 #include <ATen/ScalarOps.h>
 #include <ATen/core/ivalue.h>
 #include <ATen/core/jit_type.h>
-#include <ATen/ops/scalar_tensor.h>
+
+#include "runtime/outvariant/out_variant.h"
 
 namespace autospc::autodiff {
 namespace {
@@ -125,12 +126,8 @@ Result<ir::DType> ToDType(c10::ScalarType type) {
 }
 
 Result<c10::OperatorHandle> FindOp(const std::string& op) {
-  const size_t dot = op.find('.');
-  const size_t second = dot == std::string::npos ? dot : op.find('.', dot + 1);
-  const std::string ns = op.substr(0, dot), name = dot == std::string::npos ? "" : op.substr(dot + 1, second - dot - 1);
-  std::string overload = second == std::string::npos ? "" : op.substr(second + 1);
-  if (overload == "default") overload.clear();
-  const auto handle = c10::Dispatcher::singleton().findSchema({ns + "::" + name, overload});
+  const auto [name, overload] = DispatcherName(op);
+  const auto handle = c10::Dispatcher::singleton().findSchema({name, overload});
   if (!handle) {
     return Error{Code::kUnsupported, fmt::format("LibTorch has no schema for op '{}'", op), "",
                  "export the model without this custom op, or replace it by ops of LibTorch"};
@@ -145,20 +142,13 @@ std::string OpName(const c10::OperatorName& name) {
   return op.starts_with("autosp.") ? op : op + ".default";
 }
 
-std::string Where(const ir::Graph& graph, const ir::Node& node) {
-  std::string text = node.results.empty() ? node.op : fmt::format("%{} ({})", graph.value(node.results[0]).name, node.op);
-  if (!node.source.empty()) text += ", " + node.source;
-  if (!node.module.empty()) text += ", in " + node.module;
-  return text;
-}
-
 Result<torch::jit::Stack> ToStack(const ir::Graph& graph, const ir::Node& node, const c10::FunctionSchema& schema,
                                   const std::function<at::Tensor(ir::ValueId)>& tensor) {
   const auto& arguments = schema.arguments();
   if (arguments.size() != node.args.size()) {
     return Error{Code::kBadInput,
                  fmt::format("{} has {} arguments, its schema {}", node.op, node.args.size(), arguments.size()),
-                 Where(graph, node), ""};
+                 ir::Where(graph, node), ""};
   }
   torch::jit::Stack stack;
   stack.reserve(arguments.size());
@@ -174,7 +164,7 @@ Result<torch::jit::Stack> ToStack(const ir::Graph& graph, const ir::Node& node, 
     std::optional<c10::IValue> v = Convert(a, type, tensor);
     if (!v) {
       return Error{Code::kBadInput, fmt::format("argument '{}' of {} should be {}", arguments[i].name(), node.op, type->str()),
-                   Where(graph, node), ""};
+                   ir::Where(graph, node), ""};
     }
     stack.push_back(std::move(*v));
   }

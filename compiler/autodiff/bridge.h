@@ -24,9 +24,6 @@ Result<c10::OperatorHandle> FindOp(const std::string& op);
 // The inverse, ".default" for the empty overload of an aten op.
 std::string OpName(const c10::OperatorName& name);
 
-// "NODE (aten.add.Tensor) at gpt.py:12 in h.0": for Error::where.
-std::string Where(const ir::Graph& graph, const ir::Node& node);
-
 // The node's arguments as the op's schema wants them. `tensor` gives each operand's tensor.
 Result<torch::jit::Stack> ToStack(const ir::Graph& graph, const ir::Node& node, const c10::FunctionSchema& schema,
                                   const std::function<at::Tensor(ir::ValueId)>& tensor);

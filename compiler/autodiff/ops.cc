@@ -289,7 +289,6 @@ Tensor MetaTake(const Tensor& x, int64_t dim, at::IntArrayRef index) {
   return WithSize(x, dim, static_cast<int64_t>(index.size()));
 }
 Tensor MetaTakeBackward(const Tensor& g, int64_t dim, at::IntArrayRef, int64_t size) { return WithSize(g, dim, size); }
-Tensor MetaTies(const Tensor& x, const Tensor&, int64_t, int64_t) { return at::empty_like(x); }
 
 // [B, H, S, D] with the strides of a contiguous [B, S, H, D].
 Tensor HeadsInside(const Tensor& like, int64_t b, int64_t h, int64_t s, int64_t d) {
@@ -365,7 +364,6 @@ TORCH_LIBRARY_IMPL(autosp, Meta, m) {
   m.impl("pad_last", &MetaPadLast);
   m.impl("rank_rows", &MetaRankRows);
   m.impl("dropout", &MetaDropout);
-  m.impl("ties", &MetaTies);
   m.impl("take", &MetaTake);
   m.impl("take_backward", &MetaTakeBackward);
   m.impl("attention", &MetaAttention);

@@ -1,9 +1,7 @@
 #include "compiler/autodiff/trace.h"
 
 #include <map>
-#include <set>
 #include <tuple>
-#include <unordered_map>
 
 #include <fmt/ranges.h>
 
@@ -258,7 +256,7 @@ class Tracer {
       const Node& node = forward_.node(id);
       auto op_or = FindOp(node.op);
       if (!op_or) {
-        op_or.error().where = Where(forward_, node);
+        op_or.error().where = ir::Where(forward_, node);
         return op_or.error();
       }
       const c10::OperatorHandle op = *op_or;
@@ -269,12 +267,12 @@ class Tracer {
       try {
         op.callBoxed(&stack);
       } catch (const std::exception& e) {
-        return FromException(e, Where(forward_, node));
+        return FromException(e, ir::Where(forward_, node));
       }
       const std::vector<at::Tensor> results = FlattenResults(stack);
       if (results.size() != node.results.size()) {
         return Error{Code::kBadInput, fmt::format("{} gave {} results, not {}", node.op, results.size(), node.results.size()),
-                     Where(forward_, node), ""};
+                     ir::Where(forward_, node), ""};
       }
       for (size_t i = 0; i < results.size(); ++i) RETURN_IF_ERROR(Accept(node, node.results[i], results[i]));
     }
@@ -288,7 +286,7 @@ class Tracer {
       return Error{Code::kBadInput,
                    fmt::format("{} gives {} [{}], the graph says {} [{}]", node.op, c10::toString(t.scalar_type()),
                                fmt::join(t.sizes(), ", "), ir::Name(value.dtype), fmt::join(value.int_sizes(), ", ")),
-                   Where(forward_, node), "bind sizes within what the export holds"};
+                   ir::Where(forward_, node), "bind sizes within what the export holds"};
     }
     env_[v] = t;
     const ValueId recorded = t.defined() ? recorder_.Find(t) : ir::kNoValue;

@@ -8,6 +8,8 @@
 #include <memory>
 #include <mutex>
 
+#include "runtime/outvariant/out_variant.h"
+
 namespace autospc::import {
 namespace {
 
@@ -131,9 +133,7 @@ std::optional<ir::Arg> Default(const c10::IValue& v, Type type) {
 std::unique_ptr<OpSchema> Read(std::string_view name) {
   const size_t first = name.find('.'), last = name.rfind('.');
   if (first == name.npos || first == last) return nullptr;
-  std::string overload(name.substr(last + 1));
-  if (overload == "default") overload.clear();
-  const std::string qualified = fmt::format("{}::{}", name.substr(0, first), name.substr(first + 1, last - first - 1));
+  const auto [qualified, overload] = DispatcherName(name);
   const auto op = c10::Dispatcher::singleton().findSchema({qualified, overload});
   if (!op) return nullptr;
   auto schema = std::make_unique<OpSchema>();

@@ -53,8 +53,6 @@ std::vector<int64_t> IntsAt(const Node& node, size_t i) {
   return arg->kind == Arg::Kind::kIntList ? arg->int_values() : std::vector<int64_t>();
 }
 
-int WrapDim(int64_t dim, int rank) { return static_cast<int>(dim < 0 ? dim + std::max(rank, 1) : dim); }
-
 SliceRange ResolveSlice(int64_t size, std::optional<int64_t> start, std::optional<int64_t> end, int64_t step) {
   const auto clamp = [&](int64_t at) { return std::clamp<int64_t>(at < 0 ? at + size : at, 0, size); };
   const int64_t first = clamp(start.value_or(0)), last = std::max(first, clamp(end.value_or(size)));

@@ -22,6 +22,7 @@ using ir::Node;
 using ir::NodeId;
 using ir::Value;
 using ir::ValueId;
+using ir::WrapDim;
 
 // "aten.add.Tensor" -> "aten.add": the op without its overload.
 std::string_view BaseName(std::string_view op);
@@ -38,7 +39,6 @@ std::optional<double> NumberAt(const Node& node, size_t i);
 bool BoolAt(const Node& node, size_t i, bool fallback);
 std::vector<int64_t> IntsAt(const Node& node, size_t i);  // empty if absent
 
-int WrapDim(int64_t dim, int rank);  // negative dims count from the end
 // Start and length of a slice as aten.slice.Tensor clamps them.
 struct SliceRange {
   int64_t start = 0, length = 0, step = 1;

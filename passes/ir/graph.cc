@@ -250,4 +250,13 @@ bool IsEffectful(std::string_view op) {
   return name.ends_with('_') && !name.ends_with("__");
 }
 
+int WrapDim(int64_t dim, int rank) { return static_cast<int>(dim < 0 ? dim + std::max(rank, 1) : dim); }
+
+std::string Where(const Graph& graph, const Node& node) {
+  std::string text = node.results.empty() ? node.op : fmt::format("%{} ({})", graph.value(node.results[0]).name, node.op);
+  if (!node.source.empty()) text += ", " + node.source;
+  if (!node.module.empty()) text += ", in " + node.module;
+  return text;
+}
+
 }  // namespace autospc::ir

@@ -193,5 +193,9 @@ class Graph {
 std::string_view ShortName(std::string_view op);
 // Ops that write to an operand and must not be removed ("aten.add_.Tensor", "autosp.adamw_").
 bool IsEffectful(std::string_view op);
+// Negative dims count from the end; a scalar counts as of rank 1.
+int WrapDim(int64_t dim, int rank);
+// "%add (aten.add.Tensor), gpt.py:12, in h.0": for Error::where.
+std::string Where(const Graph& graph, const Node& node);
 
 }  // namespace autospc::ir

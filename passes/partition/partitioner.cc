@@ -1,7 +1,6 @@
 #include "passes/partition/partitioner.h"
 
 #include <algorithm>
-#include <set>
 
 namespace autospc::partition {
 
@@ -12,13 +11,6 @@ using ir::Placement;
 using ir::ValueId;
 
 namespace {
-
-std::string Where(const Node& node, const ir::Graph& graph) {
-  std::string text = node.results.empty() ? node.op : fmt::format("%{} ({})", graph.value(node.results[0]).name, node.op);
-  if (!node.source.empty()) text += ", " + node.source;
-  if (!node.module.empty()) text += ", in " + node.module;
-  return text;
-}
 
 std::optional<int> DimOf(const std::vector<int>& dims, int factor) {
   const auto it = std::find(dims.begin(), dims.end(), factor);
@@ -65,7 +57,7 @@ Status Partitioner::Inputs() {
 Status Partitioner::Process(ir::NodeId id) {
   const Node& node = global_.node(id);
   if (ranks_ > 1 && IsRandom(node)) {
-    return Error{Code::kUnsupported, fmt::format("{} would draw other numbers on each rank", node.op), Where(node, global_),
+    return Error{Code::kUnsupported, fmt::format("{} would draw other numbers on each rank", node.op), ir::Where(global_, node),
                  "use dropout, which is drawn by global position, or compile for one rank"};
   }
   const std::string_view name = ir::ShortName(node.op);
@@ -98,10 +90,10 @@ Status Partitioner::Process(ir::NodeId id) {
   }
   if (!start) return ProcessReplicated(node);
 
-  if (IsReshape(node) && where[0]) return ProcessSharded(node, 0, *where[0]);
+  if (IsReshape(node) && where[0]) return ProcessReshape(node, *where[0]);
   const auto rule = RuleOf(global_, node);
   const std::optional<int> lead = rule ? LeadOperand(node, *rule, where) : std::nullopt;
-  if (lead) return ProcessSharded(node, *lead, *where[*lead]);
+  if (lead) return ProcessSharded(node, *rule, *lead, *where[*lead]);
   if (!any_sharded) return ProcessReplicated(node);
   for (size_t i = 0; i < operands.size() && !done; ++i) {
     if (!where[i]) continue;
@@ -169,17 +161,18 @@ std::optional<Placement> Partitioner::TagOf(const Node& node, int result) const 
   return std::nullopt;
 }
 
-Status Partitioner::ProcessSharded(const Node& node, int lead, const Placement& p) {
+Status Partitioner::ProcessReshape(const Node& node, const Placement& p) {
+  const ValueId x = node.Operands()[0];
+  const auto to = MapReshape(p, global_.value(x).int_sizes(), global_.value(node.results[0]).int_sizes());
+  if (!to) return Gathered(node, "the reshape splits the sharded sequence");
+  ASSIGN_OR_RETURN(const ValueId s, GetS(x, p));
+  RETURN_IF_ERROR(EmitLocal(node, {s}, {*to}));
+  primary_[node.results[0]] = *to;
+  return Ok();
+}
+
+Status Partitioner::ProcessSharded(const Node& node, const FactorRule& rule, int lead, const Placement& p) {
   const std::vector<ValueId> operands = node.Operands();
-  if (IsReshape(node)) {
-    const auto to = MapReshape(p, global_.value(operands[0]).int_sizes(), global_.value(node.results[0]).int_sizes());
-    if (!to) return Gathered(node, "the reshape splits the sharded sequence");
-    ASSIGN_OR_RETURN(const ValueId s, GetS(operands[0], p));
-    RETURN_IF_ERROR(EmitLocal(node, {s}, {*to}));
-    primary_[node.results[0]] = *to;
-    return Ok();
-  }
-  const FactorRule rule = *RuleOf(global_, node);
   const int factor = rule.operands[lead][p.dim];
   if (!rule.InResults(factor)) {
     bool done = false;
@@ -256,7 +249,7 @@ Status Partitioner::ProcessPartial(const Node& node, bool* done) {
 // by the next op that works on rows.
 Status Partitioner::Gathered(const Node& node, const std::string& why) {
   if (ctx_.strict) {
-    return Error{Code::kUnsupported, fmt::format("{} can't be partitioned: {}", node.op, why), Where(node, global_),
+    return Error{Code::kUnsupported, fmt::format("{} can't be partitioned: {}", node.op, why), ir::Where(global_, node),
                  "compile without --strict to gather its operands and compute it whole on every rank"};
   }
   int64_t bytes = 0;

@@ -40,7 +40,8 @@ class Partitioner {
   Status Inputs();
   Status Process(ir::NodeId id);
   Status ProcessReplicated(const ir::Node& node);
-  Status ProcessSharded(const ir::Node& node, int lead, const ir::Placement& p);
+  Status ProcessReshape(const ir::Node& node, const ir::Placement& p);
+  Status ProcessSharded(const ir::Node& node, const FactorRule& rule, int lead, const ir::Placement& p);
   Status ProcessPartial(const ir::Node& node, bool* done);
   Status Gathered(const ir::Node& node, const std::string& why);
   std::optional<ir::Placement> TagOf(const ir::Node& node, int result) const;

@@ -20,8 +20,6 @@ constexpr int kWhole = FactorRule::kWhole;
 const Value& Operand(const Graph& g, const Node& n, size_t i) { return g.value(n.Operands().at(i)); }
 const Value& ResultOf(const Graph& g, const Node& n, size_t i = 0) { return g.value(n.results.at(i)); }
 
-int Wrap(int64_t dim, int rank) { return static_cast<int>(dim < 0 ? dim + rank : dim); }
-
 Dims Iota(int rank) {
   Dims dims(rank);
   std::iota(dims.begin(), dims.end(), 0);
@@ -66,7 +64,7 @@ FactorRule AllBut(const Graph& g, const Node& n, const std::set<int>& whole) {
   return rule;
 }
 
-int DimArg(const Graph& g, const Node& n, size_t arg, int rank) { return Wrap(n.args.at(arg).int_value(), rank); }
+int DimArg(const Graph& g, const Node& n, size_t arg, int rank) { return ir::WrapDim(n.args.at(arg).int_value(), rank); }
 
 template <size_t kArg>
 FactorRule WholeDim(const Graph& g, const Node& n) {
@@ -79,7 +77,6 @@ FactorRule WholeDim(const Graph& g, const Node& n) {
 FactorRule WholeDim1(const Graph& g, const Node& n) { return WholeDim<1>(g, n); }
 FactorRule WholeDim2(const Graph& g, const Node& n) { return WholeDim<2>(g, n); }
 
-// sort, topk: two results; dim after k.
 FactorRule Transpose(const Graph& g, const Node& n) {
   FactorRule rule;
   const int rank = Operand(g, n, 0).rank();
@@ -90,7 +87,7 @@ FactorRule Transpose(const Graph& g, const Node& n) {
     std::reverse(dims.begin(), dims.end());
   } else if (name == "permute") {
     const std::vector<int64_t> order = n.args.at(1).int_values();
-    for (int d = 0; d < rank; ++d) dims[d] = Wrap(order[d], rank);
+    for (int d = 0; d < rank; ++d) dims[d] = ir::WrapDim(order[d], rank);
   } else if (rank > 0) {
     std::swap(dims[DimArg(g, n, 1, rank)], dims[DimArg(g, n, 2, rank)]);
   }
@@ -233,9 +230,9 @@ std::set<int> ReducedDims(const Graph& g, const Node& n) {
   const int rank = Operand(g, n, 0).rank();
   std::set<int> reduced;
   if (n.args.size() > 1 && n.args[1].kind == Arg::Kind::kIntList) {
-    for (int64_t d : n.args[1].int_values()) reduced.insert(Wrap(d, rank));
+    for (int64_t d : n.args[1].int_values()) reduced.insert(ir::WrapDim(d, rank));
   } else if (n.args.size() > 1 && n.args[1].kind == Arg::Kind::kInt && !n.op.ends_with(".default")) {
-    reduced.insert(Wrap(n.args[1].int_value(), rank));
+    reduced.insert(ir::WrapDim(n.args[1].int_value(), rank));
   }
   if (reduced.empty()) {
     for (int d = 0; d < rank; ++d) reduced.insert(d);
@@ -251,7 +248,7 @@ FactorRule VectorNorm(const Graph& g, const Node& n) {
   const int rank = Operand(g, n, 0).rank();
   std::set<int> reduced;
   if (n.args.size() > 2 && !n.args[2].is_none()) {
-    for (int64_t d : n.args[2].int_values()) reduced.insert(Wrap(d, rank));
+    for (int64_t d : n.args[2].int_values()) reduced.insert(ir::WrapDim(d, rank));
   }
   if (reduced.empty()) {
     for (int d = 0; d < rank; ++d) reduced.insert(d);
@@ -263,7 +260,7 @@ FactorRule VectorNorm(const Graph& g, const Node& n) {
 FactorRule IndexReduction(const Graph& g, const Node& n) {
   const int rank = Operand(g, n, 0).rank();
   std::set<int> reduced;
-  if (n.args.size() > 1 && n.args[1].kind == Arg::Kind::kInt) reduced.insert(Wrap(n.args[1].int_value(), rank));
+  if (n.args.size() > 1 && n.args[1].kind == Arg::Kind::kInt) reduced.insert(ir::WrapDim(n.args[1].int_value(), rank));
   else reduced = ReducedDims(g, n);
   return ReductionOver(g, n, reduced, Combiner::kNone);
 }
@@ -296,8 +293,6 @@ FactorRule Stack(const Graph& g, const Node& n) {
   rule.results = {out};
   return rule;
 }
-
-FactorRule Unbind(const Graph& g, const Node& n) { return Select(g, n); }
 
 // gather(x, dim, index): dims other than `dim` run together where their sizes agree.
 FactorRule Gather(const Graph& g, const Node& n) {
@@ -373,7 +368,7 @@ FactorRule FlipRoll(const Graph& g, const Node& n) {  // flip(x, dims), roll(x, 
   const int rank = Operand(g, n, 0).rank();
   std::set<int> whole;
   const Arg& dims = n.args.at(ir::ShortName(n.op) == "roll" ? 2 : 1);
-  for (int64_t d : dims.int_values()) whole.insert(Wrap(d, rank));
+  for (int64_t d : dims.int_values()) whole.insert(ir::WrapDim(d, rank));
   if (whole.empty()) {
     for (int d = 0; d < rank; ++d) whole.insert(d);
   }
@@ -448,7 +443,7 @@ const std::map<std::string_view, RuleFn>& Table() {
         {"slice", Some<WholeDim1>}, {"narrow", Some<WholeDim1>}, {"sort", Some<WholeDim1>}, {"argsort", Some<WholeDim1>},
         {"split", Some<WholeDim2>}, {"split_with_sizes", Some<WholeDim2>}, {"chunk", Some<WholeDim2>},
         {"tensor_split", Some<WholeDim2>}, {"topk", Some<WholeDim2>}, {"diff", Some<WholeDim2>},
-        {"select", Some<Select>}, {"unbind", Some<Unbind>}, {"cat", Some<Cat>}, {"stack", Some<Stack>},
+        {"select", Some<Select>}, {"unbind", Some<Select>}, {"cat", Some<Cat>}, {"stack", Some<Stack>},
         {"gather", Some<Gather>}, {"index_select", Some<IndexSelect>}, {"index", Index},
         {"sum", Some<Reduction<Combiner::kSum>>}, {"mean", Some<Reduction<Combiner::kMean>>},
         {"amax", Some<Reduction<Combiner::kNone>>}, {"amin", Some<Reduction<Combiner::kNone>>},
@@ -474,7 +469,7 @@ const std::map<std::string_view, RuleFn>& Table() {
           "frac", "isnan", "isinf", "isfinite", "nan_to_num", "logit", "xlogy", "hypot", "dropout", "alias", "detach", "clone",
           "contiguous", "zeros_like", "ones_like", "full_like", "empty_like", "expand", "expand_as", "broadcast_to", "lift_fresh_copy",
           "float_power", "logaddexp", "copysign", "copy", "fill", "stop_gradient", "positive", "real", "imag", "conj",
-          "_conj", "mse_loss_none"}) {
+          "_conj"}) {
       t.emplace(name, Some<Pointwise>);
     }
     return t;

@@ -20,8 +20,6 @@ enum : size_t { kQ, kK, kV, kVectors, kPredicate, kScale, kQSharded, kQValid, kK
 
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-int Wrap(int64_t dim, int rank) { return static_cast<int>(dim < 0 ? dim + rank : dim); }
-
 bool Plain(const Placement& p, int dim) { return p.dim == dim && p.outer == 1 && p.inner == 1; }
 
 // By rank, the kv heads that its query heads read, as many on each (the last repeated).
@@ -252,7 +250,7 @@ Status Partitioner::SliceRows(const Node& node, const Placement& p, bool* done) 
   const std::string_view name = ir::ShortName(node.op);
   if (name != "slice" && name != "narrow") return Ok();
   const ValueId x = node.args[0].value, y = node.results[0];
-  const int dim = Wrap(node.args[1].int_value(), global_.value(x).rank());
+  const int dim = ir::WrapDim(node.args[1].int_value(), global_.value(x).rank());
   const int64_t start = node.args[2].is_none() ? 0 : node.args[2].int_value();
   const int64_t step = name == "slice" ? node.args[4].int_value() : 1;
   const int64_t rows = global_.value(y).int_sizes()[dim];
@@ -274,7 +272,7 @@ Status Partitioner::SliceRows(const Node& node, const Placement& p, bool* done) 
 Status Partitioner::SelectRow(const Node& node, const Placement& p, bool* done) {
   if (ir::ShortName(node.op) != "select") return Ok();
   const ValueId x = node.args[0].value, y = node.results[0];
-  const int rank = global_.value(x).rank(), dim = Wrap(node.args[1].int_value(), rank);
+  const int rank = global_.value(x).rank(), dim = ir::WrapDim(node.args[1].int_value(), rank);
   if (!Plain(p, dim) || !IsFloating(global_.value(x).dtype)) return Ok();
   *done = true;
   const int64_t index = node.args[2].int_value() < 0 ? node.args[2].int_value() + p.valid : node.args[2].int_value();
@@ -342,7 +340,7 @@ Status Partitioner::Decompose(const Node& node, const Placement& p, bool* done) 
   const ir::Value& out = global_.value(node.results[0]);
   const auto sizes_without = [&](const std::vector<int64_t>& dims) {
     std::vector<Expr> sizes = in.sizes;
-    for (int64_t d : dims) sizes[Wrap(d, in.rank())] = Expr(1);
+    for (int64_t d : dims) sizes[ir::WrapDim(d, in.rank())] = Expr(1);
     return sizes;
   };
 

@@ -39,6 +39,14 @@ void CopyPadded(const at::Tensor& x, int64_t dim, int64_t start, int64_t block, 
   }
 }
 
+// The ranks' rows [.., block, ..], by rank, one after the other along dim; of all of them the first `valid`.
+void Join(const at::Tensor& by_rank, int64_t dim, int64_t block, int64_t valid, const at::Tensor& to) {
+  for (int64_t r = 0; r < by_rank.size(0) && r * block < valid; ++r) {
+    const int64_t rows = std::min(block, valid - r * block);
+    to.narrow(dim, r * block, rows).copy_(by_rank.select(0, r).narrow(dim, 0, rows));
+  }
+}
+
 // Whether the elements of t lie one after the other from its first one, whatever the order of dims.
 bool IsDense(const at::Tensor& t) { return t.is_non_overlapping_and_dense(); }
 
@@ -83,10 +91,7 @@ Status AllGather(const Call& c) {
   const at::Tensor mine = all.select(0, c.context->rank);
   mine.copy_(x);
   RETURN_IF_ERROR(c.context->communicator->AllGather(mine.data_ptr(), all.data_ptr(), Bytes(mine)));
-  for (int64_t r = 0; r < ranks && r * block < valid; ++r) {
-    const int64_t rows = std::min(block, valid - r * block);
-    out.narrow(dim, r * block, rows).copy_(all.select(0, r).narrow(dim, 0, rows));
-  }
+  Join(all, dim, block, valid, out);
   return Ok();
 }
 
@@ -126,10 +131,7 @@ Status AllToAll(const Call& c) {
   for (int64_t r = 0; r < ranks; ++r) CopyPadded(x, to, r * to_block, to_block, zero, send.select(0, r));
   at::Tensor received = Staging(send.sizes(), x);
   RETURN_IF_ERROR(c.context->communicator->AllToAll(send.data_ptr(), received.data_ptr(), Bytes(send) / ranks));
-  for (int64_t r = 0; r < ranks && r * block < from_valid; ++r) {
-    const int64_t rows = std::min(block, from_valid - r * block);
-    out.narrow(from, r * block, rows).copy_(received.select(0, r).narrow(from, 0, rows));
-  }
+  Join(received, from, block, from_valid, out);
   return Ok();
 }
 

@@ -2,7 +2,6 @@
 #include <ATen/Dispatch.h>
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/eq.h>
 
 #include <algorithm>
 
@@ -67,17 +66,6 @@ Status Positions(const Call& c) {
 Status RankRows(const Call& c) {  // table, n
   const int64_t n = c.Int(1);
   c.outputs[0].copy_(c.Tensor(0).narrow(0, c.context->rank * n, n));
-  return Ok();
-}
-
-// x, top, dim, valid.
-Status Ties(const Call& c) {
-  at::Tensor out = c.outputs[0];
-  const at::Tensor& x = c.Tensor(0);
-  const int64_t dim = c.Int(2), block = x.size(dim);
-  at::eq_out(out, x, c.Tensor(1));
-  const int64_t have = ValidRows(c, block, c.Int(3));
-  if (have < block) out.narrow(dim, have, block - have).zero_();
   return Ok();
 }
 
@@ -183,7 +171,6 @@ void AddPlacementKernels(KernelTable* table) {
   table->Add("autosp.mask", &Mask);
   table->Add("autosp.positions", &Positions);
   table->Add("autosp.rank_rows", &RankRows);
-  table->Add("autosp.ties", &Ties);
   table->Add("autosp.dropout", &Dropout);
   table->Add("autosp.take", &Take);
   table->Add("autosp.take_backward", &TakeBackward);

@@ -8,7 +8,7 @@
 
 namespace autospc {
 
-inline constexpr std::array<std::string_view, 24> kAutospSchemas = {
+inline constexpr std::array<std::string_view, 23> kAutospSchemas = {
     // Conversions between placements. Adjoints: vary <-> all_reduce, first <-> first, shard <->
     // all_gather, all_gather(vary) <-> reduce_scatter, all_to_all <-> all_to_all.
     // R -> V. The same bytes: an alias in the program.
@@ -65,8 +65,6 @@ inline constexpr std::array<std::string_view, 24> kAutospSchemas = {
     // `dim` (-1: not) with true length `valid`, outer and inner as in Placement. Linear: its own adjoint.
     "dropout(Tensor x, float p, int site, int dim, int valid, int outer, int inner) -> Tensor",
 
-    // 1 where x equals the (already all-reduced) maximum `top`, in x's dtype, zero in padding rows.
-    "ties(Tensor x, Tensor top, int dim, int valid) -> Tensor",
     // Ends no-grad regions: the value, without a derivative. An alias.
     "stop_gradient(Tensor x) -> Tensor",
 

@@ -99,7 +99,6 @@ constexpr std::array kKernels = std::to_array<KernelEntry>({
     {"autosp.stop_gradient"},
     {"autosp.take"},
     {"autosp.take_backward"},
-    {"autosp.ties", true},
     {"autosp.vary"},
 });
 

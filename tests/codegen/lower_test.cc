@@ -11,6 +11,7 @@
 #include "passes/ir/parser.h"
 #include "passes/ir/verifier.h"
 #include "passes/step/register.h"
+#include "runtime/package/oci.h"
 
 namespace autospc::codegen {
 namespace {
@@ -109,7 +110,7 @@ TEST(Lower, ViewsAreTensorsAndNoInstructions) {
 
 TEST(Lower, HeaderInputsNamesAndNotes) {
   const ProgramT p = Program();
-  EXPECT_EQ(p.format_version, kProgramFormatVersion);
+  EXPECT_EQ(p.format_version, kFormatVersion);
   EXPECT_EQ(p.world_size, 2);
   EXPECT_EQ(p.seq_len, 8);
   EXPECT_EQ(p.optimizer, "adamw");

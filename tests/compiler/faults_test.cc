@@ -109,31 +109,17 @@ Result<double> WorstError(const Fault& fault, bool plant) {
   import::Bindings bindings;
   bindings.seq_len = fault.seq_len;
   RETURN_IF_ERROR(import::BindSizes(&model, bindings));
-  PassRegistry registry;
-  RegisterAllPasses(registry);
-  PassManager manager(registry, {});
-  PassContext context;
-  context.ranks = fault.ranks;
-  context.strategy = fault.strategy;
-  context.constants = [&](const std::string& name) { return import::ReadWeight(model.weights.at(name)); };
-  std::vector<std::string> passes = CanonicalPipeline();
-  passes.push_back("partition");
-  RETURN_IF_ERROR(manager.Run(model.graph, context, passes));
+  CompileHooks hooks;
+  hooks.constants = [&](const std::string& name) { return import::ReadWeight(model.weights.at(name)); };
+  hooks.verify_placements = !plant;  // of a fault, the numbers are to speak
   if (plant) {
-    bool planted = false;
-    for (ir::NodeId id : model.graph.nodes()) planted = fault.plant(model.graph, model.graph.node(id)) || planted;
-    EXPECT_TRUE(planted) << fault.name << " found no node to change";
+    hooks.partitioned = [&](Graph& graph) {
+      bool planted = false;
+      for (ir::NodeId id : graph.nodes()) planted = fault.plant(graph, graph.node(id)) || planted;
+      EXPECT_TRUE(planted) << fault.name << " found no node to change";
+    };
   }
-  ASSIGN_OR_RETURN(Graph joint, autodiff::Trace(model.graph));
-  // Here the numbers are to speak, not the types.
-  PassManagerOptions unverified;
-  unverified.verify_placements = false;
-  PassManager step(registry, unverified);
-  RETURN_IF_ERROR(step.Run(joint, context, StepPipeline()));
-  codegen::LowerOptions lower;
-  lower.world_size = fault.ranks;
-  lower.has_out = [](const std::string& op) { return OutVariant(op).has_value(); };
-  ASSIGN_OR_RETURN(const program::ProgramT program, codegen::Lower(joint, context, lower));
+  ASSIGN_OR_RETURN(const CompiledGraph compiled, CompileGraph(std::move(model.graph), fault.ranks, fault.strategy, hooks));
 
   Tensors stored, inputs, want;
   for (const auto& [name, source] : model.weights) {
@@ -152,7 +138,7 @@ Result<double> WorstError(const Fault& fault, bool plant) {
     const double norm = want[entry.name.substr(5)].norm().item<double>();
     all += norm * norm;
   }
-  ASSIGN_OR_RETURN(const std::vector<RankResult> got, RunRanks(program, stored, inputs));
+  ASSIGN_OR_RETURN(const std::vector<RankResult> got, RunRanks(compiled.program, stored, inputs));
   double worst = 0;
   for (const RankResult& rank : got) {
     worst = std::max(worst, std::abs(rank.loss - loss) / std::abs(loss));

@@ -29,8 +29,15 @@ struct CompiledGraph {
   std::vector<Note> notes;
 };
 
+struct CompileHooks {
+  ConstantReader constants;                    // of buffers and constants; empty: nothing can be read
+  std::function<void(ir::Graph&)> partitioned;  // sees, and may change, the graph between partition and trace
+  bool verify_placements = true;               // of the joint graph
+};
+
 // As compiler/driver.cc does from the canonical passes on. AUTOSPC_PRINT_AFTER=PASS|all shows the graph in between.
-inline Result<CompiledGraph> CompileGraph(ir::Graph graph, int ranks, const std::string& strategy) {
+inline Result<CompiledGraph> CompileGraph(ir::Graph graph, int ranks, const std::string& strategy,
+                                          const CompileHooks& hooks = {}) {
   PassRegistry registry;
   RegisterAllPasses(registry);
   PassManagerOptions options;
@@ -39,12 +46,16 @@ inline Result<CompiledGraph> CompileGraph(ir::Graph graph, int ranks, const std:
   PassContext context;
   context.ranks = ranks;
   context.strategy = strategy;
+  context.constants = hooks.constants;
   std::vector<std::string> passes = CanonicalPipeline();
   passes.push_back("partition");
   RETURN_IF_ERROR(manager.Run(graph, context, passes));
+  if (hooks.partitioned) hooks.partitioned(graph);
   ASSIGN_OR_RETURN(ir::Graph joint, autodiff::Trace(graph));
-  RETURN_IF_ERROR(manager.Observe(joint, "differentiate"));
-  RETURN_IF_ERROR(manager.Run(joint, context, StepPipeline()));
+  options.verify_placements = hooks.verify_placements;
+  PassManager step(registry, options);
+  RETURN_IF_ERROR(step.Observe(joint, "differentiate"));
+  RETURN_IF_ERROR(step.Run(joint, context, StepPipeline()));
   codegen::LowerOptions lower;
   lower.world_size = ranks;
   lower.has_out = [](const std::string& op) { return OutVariant(op).has_value(); };
