@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "compiler/import/import.h"
+#include "compiler/plan.h"
 #include "passes/framework/manager.h"
 #include "passes/framework/pass.h"
 #include "runtime/package/program_generated.h"
@@ -29,6 +30,7 @@ struct Compiled {
   std::map<std::string, WeightSource> constants;
   std::vector<std::string> warnings;
   std::vector<PassTiming> timings;                // phases and passes, in order
+  std::vector<PlanPoint> curve;                   // the candidates weighed, by falling peak; the chosen one is marked
 };
 
 // Everything but writing. Errors as of import, the passes, differentiation and lowering; exit codes in Error::code.

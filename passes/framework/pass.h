@@ -33,6 +33,10 @@ struct PassContext {
   double clip_norm = 0;              // 0: no clipping
   double weight_decay = -1;          // < 0: the optimiser's default
   int64_t bucket_bytes = 25 << 20;   // gradients reduced together
+  int64_t memory_budget = 0;         // bytes a rank, persistent storages included; 0: no limit
+  std::string recompute = "auto";    // or "none", "full", "layers", "autosp": the rules that others use, for comparison
+  std::string tile = "auto";         // or "off"
+  int zero = 0;                      // 1: optimiser states and master weights sharded, 2: gradients too; -1: as the budget asks
   ConstantReader constants;          // may be empty: nothing can be read
   std::vector<Note> notes;
 };
