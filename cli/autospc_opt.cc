@@ -2,7 +2,6 @@
 #include <fmt/ranges.h>
 
 #include <cstdio>
-#include <filesystem>
 #include <iostream>
 #include <iterator>
 #include <string>
@@ -14,6 +13,7 @@
 #include "passes/ir/parser.h"
 #include "passes/ir/printer.h"
 #include "passes/ir/verifier.h"
+#include "passes/tile/tile.h"
 #include "runtime/base/files.h"
 #include "runtime/base/log.h"
 
@@ -38,6 +38,8 @@ po::options_description Options(const PassContext& defaults) {
   add("weight-decay", po::value<double>()->default_value(defaults.weight_decay), "below 0: the optimiser's own");
   add("bucket-bytes", po::value<std::string>()->default_value(std::to_string(defaults.bucket_bytes)),
       "gradients reduced together");
+  add("tile-level", po::value<int64_t>()->default_value(defaults.tile_level),
+      "how far --tile goes: 0 not at all, 1 losses, 2 MLPs too, 3 smaller tiles");
   add("constants", po::value<std::string>(), "folder of NAME.bin: raw bytes of the constant inputs");
   add("print-ir-after", po::value<std::vector<std::string>>()->composing(), "PASS or all: the graph to stderr");
   add("dump-dir", po::value<std::string>(), "folder for the graph after each pass");
@@ -71,17 +73,10 @@ Result<std::string> ReadText(const std::string& path) {
   return std::string(std::istreambuf_iterator<char>(std::cin), {});
 }
 
-// A file gets its new content in one step. What is no regular file (a pipe, /dev/null) is written to as it is:
-// renaming a file over it would put that in its place.
 Status WriteText(const std::string& path, std::string_view text) {
-  std::error_code unknown;
-  const std::filesystem::file_status status = std::filesystem::status(path, unknown);
-  if (path != "-" && (!exists(status) || is_regular_file(status))) return WriteFileAtomically(path, text);
-  std::FILE* const file = path == "-" ? stdout : std::fopen(path.c_str(), "wb");
-  bool written = file && std::fwrite(text.data(), 1, text.size(), file) == text.size() && std::fflush(file) == 0;
-  if (file && file != stdout) written = std::fclose(file) == 0 && written;
-  if (written) return Ok();
-  return Error{Code::kFailed, fmt::format("cannot write to '{}'", path == "-" ? "standard output" : path), "", ""};
+  if (path != "-") return WriteFileAtomically(path, text);
+  if (std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0) return Ok();
+  return Error{Code::kFailed, "cannot write to standard output", "", ""};
 }
 
 Result<PassContext> MakeContext(const Flags& flags) {
@@ -93,6 +88,9 @@ Result<PassContext> MakeContext(const Flags& flags) {
   ASSIGN_OR_RETURN(context.optimizer,
                    OneOf("--optimizer", flags.Get<std::string>("optimizer"), {"none", "sgd", "adamw"}));
   ASSIGN_OR_RETURN(context.bucket_bytes, Bytes("--bucket-bytes", flags.Get<std::string>("bucket-bytes")));
+  ASSIGN_OR_RETURN(const int64_t tile_level,
+                   InRange("--tile-level", flags.Get<int64_t>("tile-level"), 0, tile::kMaxTileLevel));
+  context.tile_level = static_cast<int>(tile_level);
   context.strict = flags.Has("strict");
   context.clip_norm = flags.Get<double>("clip-norm");
   context.weight_decay = flags.Get<double>("weight-decay");

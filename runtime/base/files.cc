@@ -70,6 +70,20 @@ Result<int> OpenRegular(const std::string& path, int64_t* size) {
   return fd;
 }
 
+// Neither file nor folder: a device, a pipe, a socket. Links are followed.
+bool IsSpecial(const std::string& path) {
+  struct stat info;
+  return stat(path.c_str(), &info) == 0 && !S_ISREG(info.st_mode) && !S_ISDIR(info.st_mode);
+}
+
+// Where a new content of `path` belongs: beside what a link points to, so that the link stays.
+std::string BehindLinks(const std::string& path) {
+  std::error_code error;
+  if (!fs::is_symlink(fs::symlink_status(path, error))) return path;
+  const fs::path real = fs::canonical(path, error);
+  return error ? path : real.string();  // a link to nothing is replaced
+}
+
 Status WriteAll(int fd, const void* data, int64_t bytes, const std::string& path) {
   const char* from = static_cast<const char*>(data);
   while (bytes > 0) {
@@ -147,8 +161,16 @@ Result<std::string> ReadFile(const std::string& path, int64_t max_bytes) {
   return content;
 }
 
-Result<FileWriter> FileWriter::Create(const std::string& path) {
+Result<FileWriter> FileWriter::Create(const std::string& given) {
   int fd = -1;
+  if (IsSpecial(given)) {
+    fd = open(given.c_str(), O_WRONLY | O_CLOEXEC | O_NOCTTY);
+    if (fd < 0) return WriteError(given, Reason());
+    return FileWriter(given, "", fd);
+  }
+  const std::string path = BehindLinks(given);
+  std::error_code error;
+  if (fs::is_directory(path, error)) return Error{Code::kUsage, "the output is a folder", given, "name a file"};
   ASSIGN_OR_RETURN(std::string name, TakeNameBeside(path, [&](const char* name) {
                      return fd = open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
                    }));
@@ -177,8 +199,13 @@ Status FileWriter::Write(const void* data, int64_t bytes) {
 
 Status FileWriter::Commit(bool durable, const std::string& path) {
   const std::string& target = path.empty() ? path_ : path;
-  if (durable && fsync(fd_) != 0) return WriteError(target, Reason());
+  const bool as_it_is = temporary_.empty();
+  if (as_it_is ? target != path_ : IsSpecial(target)) {
+    return Error{Code::kUsage, "a device or a pipe can't be renamed or replaced", target, "name another output"};
+  }
+  if (durable && fsync(fd_) != 0 && !as_it_is) return WriteError(target, Reason());  // devices need not know fsync
   if (close(std::exchange(fd_, -1)) != 0) return WriteError(target, Reason());
+  if (as_it_is) return Ok();
   if (rename(temporary_.c_str(), target.c_str()) != 0) return WriteError(target, Reason());
   temporary_.clear();
   if (durable) SyncFolderOf(target);
@@ -200,6 +227,9 @@ Status WriteFileAtomically(const std::string& path, std::string_view content, bo
 }
 
 Result<TempDirBeside> TempDirBeside::Create(const std::string& target) {
+  if (IsSpecial(target)) {
+    return Error{Code::kUsage, "the output is a device or a pipe", target, "give the name of a new folder"};
+  }
   ASSIGN_OR_RETURN(std::string name, MakeFolderBeside(target));
   fs::path normal = fs::path(target).lexically_normal();
   if (!normal.has_filename()) normal = normal.parent_path();

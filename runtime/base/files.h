@@ -37,7 +37,9 @@ class MappedFile {
 Result<std::string> ReadFile(const std::string& path, int64_t max_bytes);
 
 // A file written under a temporary name beside its path. Commit gives it its name; without it, or after an
-// error, nothing is left.
+// error, nothing is left. A symbolic link stays: what it points to gets the new content. Renaming over a path
+// that is no regular file (/dev/null, a pipe) would put a file in its place, so that is opened and written to
+// as it is, and Commit only closes it. A folder is refused: kUsage.
 class FileWriter {
  public:
   static Result<FileWriter> Create(const std::string& path);
@@ -47,12 +49,12 @@ class FileWriter {
 
   Status Write(const void* data, int64_t bytes);
   int64_t written() const { return written_; }
-  // fsync (if `durable`), then rename to the path, or to `path` if given (same file system).
+  // fsync (if `durable`), then rename to the path, or to `path` if given (same file system, no special file).
   Status Commit(bool durable = true, const std::string& path = "");
 
  private:
   FileWriter(std::string path, std::string temporary, int fd);
-  std::string path_, temporary_;
+  std::string path_, temporary_;  // temporary_ is empty where path_ is written to as it is
   int fd_ = -1;
   int64_t written_ = 0;
 };
@@ -62,6 +64,7 @@ Status WriteNewFile(const std::string& path, std::string_view content);
 Status WriteFileAtomically(const std::string& path, std::string_view content, bool durable = true);
 
 // A folder under a temporary name beside `target`, to become it. Removed with all it holds unless committed.
+// kUsage where `target` is a device, a pipe or a socket: nothing may take their place.
 class TempDirBeside {
  public:
   static Result<TempDirBeside> Create(const std::string& target);

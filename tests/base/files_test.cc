@@ -1,10 +1,12 @@
 #include "runtime/base/files.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
-
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <filesystem>
 
@@ -64,6 +66,60 @@ TEST(Files, WritesUnderATemporaryName) {
   EXPECT_EQ(WriteNewFile(folder / "g", "y").error().code, Code::kFailed);
   EXPECT_EQ(WriteFileAtomically(folder / "absent/f", "x").error().code, Code::kUsage);
   EXPECT_EQ(WriteFileAtomically("", "x").error().code, Code::kUsage);
+}
+
+TEST(Files, WhatALinkPointsToIsWritten) {
+  TempFolder folder;
+  Spill(folder / "f", "old");
+  fs::create_symlink("f", folder / "link");
+  ASSERT_TRUE(WriteFileAtomically(folder / "link", "new").ok());
+  EXPECT_TRUE(fs::is_symlink(folder / "link"));
+  EXPECT_EQ(Slurp(folder / "f"), "new");
+  fs::create_symlink("absent", folder / "dangling");
+  ASSERT_TRUE(WriteFileAtomically(folder / "dangling", "x").ok());
+  EXPECT_TRUE(fs::is_regular_file(fs::symlink_status(folder / "dangling")));
+}
+
+// A rename would put a regular file in the place of a pipe or a device.
+TEST(Files, PipesAndDevicesAreWrittenToAsTheyAre) {
+  TempFolder folder;
+  const std::string pipe = folder / "pipe";
+  ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
+  const int reader = open(pipe.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+  const Status written = WriteFileAtomically(pipe, "through");
+  char got[16] = {};
+  const ssize_t bytes = read(reader, got, sizeof(got));
+  close(reader);
+  ASSERT_TRUE(written.ok()) << written.error().Format();
+  EXPECT_EQ(std::string_view(got, std::max<ssize_t>(bytes, 0)), "through");
+  EXPECT_TRUE(fs::is_fifo(pipe));
+  EXPECT_EQ(folder.Names(), std::vector<std::string>{"pipe"});
+
+  fs::create_symlink("/dev/null", folder / "null");  // a fault replaces the link, never the device
+  ASSERT_TRUE(WriteFileAtomically(folder / "null", "x").ok());
+  EXPECT_TRUE(fs::is_character_file(folder / "null"));
+  {
+    auto writer = FileWriter::Create(folder / "null");
+    ASSERT_TRUE(writer.ok());
+    EXPECT_EQ(writer->Commit(true, folder / "elsewhere").error().code, Code::kUsage);
+    auto file = FileWriter::Create(folder / "f");
+    ASSERT_TRUE(file.ok());
+    EXPECT_EQ(file->Commit(true, pipe).error().code, Code::kUsage);
+  }
+  EXPECT_TRUE(fs::is_fifo(pipe));
+  EXPECT_EQ(folder.Names(), (std::vector<std::string>{"null", "pipe"}));
+}
+
+TEST(Files, NothingTakesThePlaceOfAFolderOrADevice) {
+  TempFolder folder;
+  fs::create_directory(folder / "d");
+  const Status status = WriteFileAtomically(folder / "d", "x");
+  ASSERT_FALSE(status.ok());
+  EXPECT_EQ(status.error().code, Code::kUsage);
+  EXPECT_EQ(status.error().where, folder / "d");
+  ASSERT_EQ(mkfifo((folder / "pipe").c_str(), 0600), 0);
+  EXPECT_EQ(TempDirBeside::Create(folder / "pipe").error().code, Code::kUsage);
+  EXPECT_EQ(folder.Names(), (std::vector<std::string>{"d", "pipe"}));
 }
 
 // A limit on the file size stands for a full disk: write() fails in the same way, half done.
