@@ -44,6 +44,21 @@ add_custom_command(
   DEPENDS "${CMAKE_SOURCE_DIR}/runtime/package/program.fbs" VERBATIM)
 add_custom_target(program_schema DEPENDS "${generated}/program_generated.h")
 
+# The report's page, style and scripts become constants of a header.
+set(report "${CMAKE_SOURCE_DIR}/compiler/report")
+set(report_scripts "")
+foreach(script core timeline arena curve start)
+  list(APPEND report_scripts "${report}/${script}.js")
+endforeach()
+list(JOIN report_scripts "+" report_joined)
+add_custom_command(
+  OUTPUT "${CMAKE_BINARY_DIR}/generated/compiler/report_assets.h"
+  COMMAND "${CMAKE_COMMAND}" "-DOUTPUT=${CMAKE_BINARY_DIR}/generated/compiler/report_assets.h" -DNAMESPACE=autospc::report::assets
+          "-DFILES=kPage=${report}/page.html|kStyle=${report}/page.css|kScript=${report_joined}"
+          -P "${CMAKE_SOURCE_DIR}/cmake/EmbedText.cmake"
+  DEPENDS "${report}/page.html" "${report}/page.css" ${report_scripts} "${CMAKE_SOURCE_DIR}/cmake/EmbedText.cmake" VERBATIM)
+add_custom_target(report_assets DEPENDS "${CMAKE_BINARY_DIR}/generated/compiler/report_assets.h")
+
 find_package(OpenSSL 3.0 REQUIRED COMPONENTS Crypto)  # SHA-256 (Debian: libssl-dev)
 enable_testing()
 
@@ -53,7 +68,7 @@ autospc_layer(ir passes/ir LINK base)
 autospc_layer(framework passes/framework LINK ir)
 autospc_layer(canonical passes/canonical LINK framework)
 autospc_layer(partition passes/partition LINK framework)
-autospc_layer(tile passes/tile LINK framework)
+autospc_layer(tile passes/tile LINK partition)
 autospc_layer(step passes/step LINK framework)
 autospc_layer(memory passes/memory LINK framework)
 autospc_layer(recompute passes/recompute LINK memory Boost::headers)
@@ -72,6 +87,8 @@ foreach(layer package codegen import autodiff compiler exec train)
     add_dependencies(${layer} program_schema)
   endif()
 endforeach()
+
+add_dependencies(compiler report_assets)
 
 # What the programs share: flags, and nothing above runtime/base.
 add_library(cliflags STATIC "${CMAKE_SOURCE_DIR}/cli/flags.cc")
