@@ -1,4 +1,4 @@
-// autospc compile MODEL -o OUT …, autospc inspect PACKAGE|MODEL.
+// autospc compile MODEL -o OUT …, autospc plan MODEL …, autospc inspect PACKAGE|MODEL.
 #include <cstdio>
 #include <string>
 #include <vector>
@@ -8,7 +8,11 @@
 #include "cli/flags.h"
 #include "compiler/driver.h"
 #include "compiler/inspect.h"
+#include "compiler/planner.h"
+#include "compiler/report.h"
 #include "runtime/base/bytes.h"
+#include "runtime/base/files.h"
+#include "runtime/base/log.h"
 #include "runtime/package/oci.h"
 
 namespace {
@@ -25,17 +29,15 @@ constexpr char kHelp[] =
     "autospc " AUTOSPC_VERSION ": an exported PyTorch model becomes a sequence-parallel training program.\n"
     "\n"
     "  autospc compile MODEL.pt2 -o OUT --ranks P --seq-len S   make a package for P ranks\n"
+    "  autospc plan MODEL.pt2 --ranks 1,8 --memory-budget 80GiB say how long a sequence each count of ranks can train\n"
     "  autospc inspect PACKAGE|MODEL.pt2 [--json]               say what it is, its memory and collectives\n"
     "\n"
     "autospc COMMAND --help lists a command's flags. A package is run by autosp-run.\n";
 
-po::options_description CompileFlags() {
-  po::options_description flags("Flags");
+// What compile and plan take alike.
+void AddModelFlags(po::options_description& flags) {
   auto add = flags.add_options();
   add("model", po::value<std::string>(), "the export, MODEL.pt2 (positional)");
-  add("output,o", po::value<std::string>(), "the package to write, a folder");
-  add("force", "replace an existing package");
-  add("ranks", po::value<int64_t>()->default_value(1), "number of ranks");
   add("seq-len", po::value<int64_t>(), "length of the sequence, where the export leaves it open");
   add("batch", po::value<int64_t>(), "batch size, where the export leaves it open");
   add("shard", po::value<std::vector<std::string>>()->composing(), "INPUT:DIM is the sequence");
@@ -45,13 +47,75 @@ po::options_description CompileFlags() {
   add("optimizer", po::value<std::string>()->default_value("none"), "none, sgd or adamw");
   add("clip-norm", po::value<double>()->default_value(0), "clip gradients to this global norm; 0: don't");
   add("weight-decay", po::value<double>()->default_value(-1), "of the optimizer; below 0: PyTorch's default");
+  add("memory-budget", po::value<std::string>(), "bytes a rank may hold, 80GiB; what is kept and what runs again follows from it");
+  add("recompute", po::value<std::string>()->default_value("auto"), "auto, or the rules of others: none, full, layers, autosp");
+  add("tile", po::value<std::string>()->default_value("auto"), "auto or off: tiles along the sequence");
+  add("zero", po::value<std::string>()->default_value("0"), "shard over ranks: 1 optimizer states, 2 gradients too; auto");
+  add("machine", po::value<std::string>()->default_value("cpu"), "whose rates estimate time: cpu or h100");
+}
+
+Status ReadModelFlags(const cli::Flags& flags, autospc::CompileOptions* options) {
+  options->model = flags.Get<std::string>("model");
+  options->loss = flags.Get<std::string>("loss");
+  if (flags.Has("seq-len")) {
+    ASSIGN_OR_RETURN(options->bindings.seq_len, cli::InRange("--seq-len", flags.Get<int64_t>("seq-len"), 1, int64_t{1} << 40));
+  }
+  if (flags.Has("batch")) {
+    ASSIGN_OR_RETURN(options->bindings.batch, cli::InRange("--batch", flags.Get<int64_t>("batch"), 1, int64_t{1} << 40));
+  }
+  if (flags.Has("shard")) options->bindings.shard = flags.Get<std::vector<std::string>>("shard");
+  autospc::PassContext& context = options->context;
+  ASSIGN_OR_RETURN(context.strategy, cli::OneOf("--strategy", flags.Get<std::string>("strategy"), {"ulysses", "allgather-kv"}));
+  ASSIGN_OR_RETURN(context.optimizer, cli::OneOf("--optimizer", flags.Get<std::string>("optimizer"), {"none", "sgd", "adamw"}));
+  context.strict = flags.Has("strict");
+  context.clip_norm = flags.Get<double>("clip-norm");
+  context.weight_decay = flags.Get<double>("weight-decay");
+  if (flags.Has("memory-budget")) {
+    ASSIGN_OR_RETURN(context.memory_budget, cli::Bytes("--memory-budget", flags.Get<std::string>("memory-budget")));
+  }
+  ASSIGN_OR_RETURN(context.recompute,
+                   cli::OneOf("--recompute", flags.Get<std::string>("recompute"), {"auto", "none", "full", "layers", "autosp"}));
+  ASSIGN_OR_RETURN(context.tile, cli::OneOf("--tile", flags.Get<std::string>("tile"), {"auto", "off"}));
+  ASSIGN_OR_RETURN(const std::string zero, cli::OneOf("--zero", flags.Get<std::string>("zero"), {"0", "1", "2", "auto"}));
+  context.zero = zero == "auto" ? -1 : zero[0] - '0';
+  ASSIGN_OR_RETURN(options->machine, cli::OneOf("--machine", flags.Get<std::string>("machine"), {"cpu", "h100"}));
+  return autospc::Ok();
+}
+
+po::options_description CompileFlags() {
+  po::options_description flags("Flags");
+  AddModelFlags(flags);
+  auto add = flags.add_options();
+  add("output,o", po::value<std::string>(), "the package to write, a folder");
+  add("force", "replace an existing package");
+  add("ranks", po::value<int64_t>()->default_value(1), "number of ranks");
   add("weights", po::value<std::string>()->default_value(""), "parameters from safetensors, a file or a folder");
   add("weights-prefix", po::value<std::string>()->default_value(""), "prefix that the checkpoint's names lack");
+  add("tie-embeddings", "the head is the embedding of its shape, a tie that an export without weights has lost");
+  add("report", po::value<std::string>()->default_value(""), "also write a picture of memory and time, FILE.html");
   add("print-ir-after", po::value<std::vector<std::string>>()->composing(), "a pass or phase, or all: print the graph");
   add("dump-dir", po::value<std::string>()->default_value(""), "write the graph after each pass into this folder");
   add("time-passes", "say how long each pass took");
   add("help,h", "this text");
   return flags;
+}
+
+// Where nothing fits, the error also says what would: each way compiled.
+Error WithRemedies(Error error, const autospc::CompileOptions& options) {
+  if (error.code != Code::kDoesNotFit) return error;
+  autospc::Result<autospc::import::Model> model = autospc::ImportModel(options);
+  if (!model.ok()) return error;
+  autospc::Trials trials(std::move(model).value(), options);
+  const autospc::PassContext& context = options.context;
+  const int zero = context.zero >= 0 ? context.zero : context.ranks > 1 ? 2 : 0;
+  const auto remedies =
+      autospc::WhatWouldFit(trials, {context.ranks, options.bindings.seq_len, zero, context.recompute, context.tile});
+  autospc::Progress(fmt::format("{} programs compiled to see what would fit", trials.count()), /*last=*/true);
+  if (!remedies.ok()) return error;
+  error.hint = remedies->empty() ? "nothing that was tried fits: more ranks, a shorter sequence, ZeRO; raise --memory-budget"
+                                 : "any of these fits:";
+  for (const std::string& remedy : *remedies) error.hint += "\n    " + remedy;
+  return error;
 }
 
 Status RunCompile(const std::vector<std::string>& arguments) {
@@ -71,32 +135,28 @@ Status RunCompile(const std::vector<std::string>& arguments) {
     }
   }
   autospc::CompileOptions options;
-  options.model = flags.Get<std::string>("model");
-  options.loss = flags.Get<std::string>("loss");
+  RETURN_IF_ERROR(ReadModelFlags(flags, &options));
   options.weights = flags.Get<std::string>("weights");
   options.weights_prefix = flags.Get<std::string>("weights-prefix");
+  options.tie_embeddings = flags.Has("tie-embeddings");
   ASSIGN_OR_RETURN(const int64_t ranks, cli::InRange("--ranks", flags.Get<int64_t>("ranks"), 1, 65536));
   options.context.ranks = static_cast<int>(ranks);
-  if (flags.Has("seq-len")) {
-    ASSIGN_OR_RETURN(options.bindings.seq_len, cli::InRange("--seq-len", flags.Get<int64_t>("seq-len"), 1, int64_t{1} << 40));
-  }
-  if (flags.Has("batch")) {
-    ASSIGN_OR_RETURN(options.bindings.batch, cli::InRange("--batch", flags.Get<int64_t>("batch"), 1, int64_t{1} << 40));
-  }
-  if (flags.Has("shard")) options.bindings.shard = flags.Get<std::vector<std::string>>("shard");
-  ASSIGN_OR_RETURN(options.context.strategy, cli::OneOf("--strategy", flags.Get<std::string>("strategy"), {"ulysses", "allgather-kv"}));
-  ASSIGN_OR_RETURN(options.context.optimizer, cli::OneOf("--optimizer", flags.Get<std::string>("optimizer"), {"none", "sgd", "adamw"}));
-  options.context.strict = flags.Has("strict");
-  options.context.clip_norm = flags.Get<double>("clip-norm");
-  options.context.weight_decay = flags.Get<double>("weight-decay");
   if (flags.Has("print-ir-after")) options.passes.print_after = flags.Get<std::vector<std::string>>("print-ir-after");
   options.passes.dump_dir = flags.Get<std::string>("dump-dir");
 
   const std::string output = flags.Get<std::string>("output");
   const bool force = flags.Has("force");
+  const std::string report = flags.Get<std::string>("report");
+  options.curve = !report.empty();
   RETURN_IF_ERROR(autospc::CheckPackagePath(output, {force}));
-  ASSIGN_OR_RETURN(const autospc::Compiled compiled, autospc::Compile(options));
+  const autospc::Result<autospc::Compiled> made = autospc::Compile(options);
+  if (!made.ok()) return WithRemedies(made.error(), options);
+  const autospc::Compiled& compiled = *made;
   for (const std::string& warning : compiled.warnings) fmt::print(stderr, "warning: {}\n", warning);
+  if (!report.empty()) {
+    ASSIGN_OR_RETURN(const std::string html, autospc::HtmlReport(compiled));
+    RETURN_IF_ERROR(autospc::WriteFileAtomically(report, html));
+  }
   RETURN_IF_ERROR(autospc::WriteCompiled(compiled, output, force));
   if (flags.Has("time-passes")) {
     for (const autospc::PassTiming& t : compiled.timings) {
@@ -108,6 +168,33 @@ Status RunCompile(const std::vector<std::string>& arguments) {
              program.world_size, program.seq_len, program.batch, program.strategy, program.optimizer,
              program.instructions.size(), autospc::FormatBytes(program.arena_bytes), program.notes.size(), output);
   return autospc::Ok();
+}
+
+Status RunPlan(const std::vector<std::string>& arguments) {
+  constexpr char kExample[] = "autospc plan MODEL.pt2 --ranks 1,2,8 --memory-budget 80GiB --optimizer adamw --zero auto";
+  po::options_description described("Flags");
+  AddModelFlags(described);
+  auto add = described.add_options();
+  add("ranks", po::value<std::string>()->default_value("1"), "counts of ranks, 1,2,8");
+  add("json", "for programs");
+  add("help,h", "this text");
+  po::positional_options_description positional;
+  positional.add("model", 1);
+  ASSIGN_OR_RETURN(const cli::Flags flags, cli::ParseFlags("autospc plan", arguments, described, positional));
+  if (flags.Has("help")) {
+    fmt::print("{}\n\nWithout --seq-len: the longest sequence that fits, by count of ranks. With it: the memory it takes, the\n"
+               "curve of time against memory, and the cheapest options that fit.\n\n{}", kExample, fmt::streamed(described));
+    return autospc::Ok();
+  }
+  if (!flags.Has("model")) return Error{Code::kUsage, "no model is given", "", kExample};
+  autospc::PlanRequest request;
+  RETURN_IF_ERROR(ReadModelFlags(flags, &request.options));
+  request.zero_auto = request.options.context.zero < 0;
+  ASSIGN_OR_RETURN(request.ranks, cli::IntList("--ranks", flags.Get<std::string>("ranks")));
+  for (const int64_t ranks : request.ranks) RETURN_IF_ERROR(cli::InRange("--ranks", ranks, 1, 65536));
+  ASSIGN_OR_RETURN(const autospc::Plan plan, autospc::MakePlan(request));
+  fmt::print("{}", autospc::DescribePlan(plan, flags.Has("json")));
+  return autospc::CheckPlanFits(plan);
 }
 
 Status RunInspect(const std::vector<std::string>& arguments) {
@@ -137,6 +224,8 @@ int main(int argc, char** argv) {
   Status status = autospc::Ok();
   if (command == "compile") {
     status = RunCompile(arguments);
+  } else if (command == "plan") {
+    status = RunPlan(arguments);
   } else if (command == "inspect") {
     status = RunInspect(arguments);
   } else if (command == "--help" || command == "-h" || command == "help") {

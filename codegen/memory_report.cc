@@ -33,13 +33,17 @@ MemoryReport ReportMemory(const program::ProgramT& program, int count) {
     report.live_bytes = live;
     report.peak_instruction = static_cast<int>(i);
   }
-  for (const auto& s : program.storages) {
-    const bool at_peak = s->arena_offset >= 0 && s->first <= report.peak_instruction && report.peak_instruction <= s->last;
-    if (at_peak) report.by_kind[static_cast<size_t>(s->kind)] += Rounded(s->bytes);
+  for (const int i : report.largest) {  // by index here
+    const program::StorageT& s = *program.storages[i];
+    if (s.first > report.peak_instruction || report.peak_instruction > s.last) continue;
+    report.by_kind[static_cast<size_t>(s.kind)] += Rounded(s.bytes);
+    report.at_peak.push_back(i);
   }
-  std::stable_sort(report.largest.begin(), report.largest.end(),
-                   [&](int a, int b) { return program.storages[a]->bytes > program.storages[b]->bytes; });
-  if (report.largest.size() > static_cast<size_t>(count)) report.largest.resize(count);
+  for (std::vector<int>* list : {&report.largest, &report.at_peak}) {
+    std::stable_sort(list->begin(), list->end(),
+                     [&](int a, int b) { return program.storages[a]->bytes > program.storages[b]->bytes; });
+    if (list->size() > static_cast<size_t>(count)) list->resize(count);
+  }
   return report;
 }
 
