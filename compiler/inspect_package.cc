@@ -15,14 +15,12 @@
 namespace autospc {
 namespace {
 
+using codegen::kKindNames;
 using nlohmann::json;
 using program::StorageKind;
 
 constexpr int kLargest = 10;
 constexpr size_t kNotes = 20;
-// By StorageKind.
-constexpr std::array<const char*, 9> kKinds = {"weights",   "buffers",     "constants", "inputs",       "optimizer",
-                                               "gradients", "activations", "workspace", "communication"};
 constexpr std::array<const char*, 3> kPhases = {"forward", "backward", "step"};
 
 // Collectives of one op.
@@ -91,7 +89,7 @@ json Json(const Package& package, const codegen::MemoryReport& memory) {
   root["options"] = options.ok() ? *options : json(p.options);
   const auto phases = InstructionsByPhase(p);
   for (size_t i = 0; i < phases.size(); ++i) root["instructions"][kPhases[i]] = phases[i];
-  for (size_t i = 0; i < kKinds.size(); ++i) root["memory"][kKinds[i]] = memory.by_kind[i];
+  for (size_t i = 0; i < kKindNames.size(); ++i) root["memory"][kKindNames[i]] = memory.by_kind[i];
   root["memory"]["total"] = memory.persistent_bytes + memory.arena_bytes;
   root["memory"]["arena"] = memory.arena_bytes;
   root["memory"]["live_at_peak"] = memory.live_bytes;
@@ -107,7 +105,7 @@ json Json(const Package& package, const codegen::MemoryReport& memory) {
   root["largest"] = json::array();
   for (const int i : memory.largest) {
     const auto& s = *p.storages[i];
-    root["largest"].push_back({{"name", s.name}, {"kind", kKinds[static_cast<size_t>(s.kind)]}, {"bytes", s.bytes},
+    root["largest"].push_back({{"name", s.name}, {"kind", kKindNames[static_cast<size_t>(s.kind)]}, {"bytes", s.bytes},
                                {"first", s.first}, {"last", s.last}, {"source", s.source}});
   }
   root["notes"] = json::array();
@@ -156,10 +154,10 @@ class Text {
 
   void Memory() {
     out_ += "\nMemory of a rank\n";
-    for (size_t i = 0; i < kKinds.size(); ++i) {
+    for (size_t i = 0; i < kKindNames.size(); ++i) {
       const bool at_peak = i > static_cast<size_t>(StorageKind::Optimizer);
       if (memory_.by_kind[i] > 0)
-        Line("  {:<16}{:>14}{}", kKinds[i], FormatBytes(memory_.by_kind[i]), at_peak ? "   at the peak" : "");
+        Line("  {:<16}{:>14}{}", kKindNames[i], FormatBytes(memory_.by_kind[i]), at_peak ? "   at the peak" : "");
     }
     Line("  {:<16}{:>14}   {} persistent and {} arena", "total", FormatBytes(memory_.persistent_bytes + memory_.arena_bytes),
          FormatBytes(memory_.persistent_bytes), FormatBytes(memory_.arena_bytes));
@@ -185,7 +183,7 @@ class Text {
     out_ += "\nLargest buffers of the arena\n";
     for (const int i : memory_.largest) {
       const auto& s = *p_.storages[i];
-      Line("  {:>12}  {:<14}{:<28}{:>6}-{:<6} {}", FormatBytes(s.bytes), kKinds[static_cast<size_t>(s.kind)],
+      Line("  {:>12}  {:<14}{:<28}{:>6}-{:<6} {}", FormatBytes(s.bytes), kKindNames[static_cast<size_t>(s.kind)],
            Clip(s.name, 27), s.first, s.last, ClipFront(s.source, 26));
     }
   }
