@@ -1,19 +1,27 @@
 #include "compiler/driver.h"
 
+#include <algorithm>
 #include <chrono>
+#include <list>
 #include <set>
 
 #include <nlohmann/json.hpp>
 
+#include "codegen/cost.h"
+#include "codegen/kernel_traits.h"
 #include "codegen/lower.h"
+#include "codegen/memory_report.h"
 #include "codegen/register_passes.h"
 #include "compiler/autodiff/trace.h"
+#include "compiler/fit.h"
+#include "compiler/import/embedding_ties.h"
 #include "passes/canonical/register.h"
+#include "passes/recompute/fit.h"
 #include "passes/step/register.h"
-#include "runtime/base/files.h"
 #include "runtime/outvariant/out_variant.h"
 #include "runtime/package/checkpoint.h"
 #include "runtime/package/oci.h"
+#include "runtime/package/tied_embeddings.h"
 
 namespace autospc {
 namespace {
@@ -31,47 +39,35 @@ class Clock {
   std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
 };
 
-// A Hugging Face checkpoint with tied embeddings holds one tensor for both, and config.json beside it says so, while a
-// weightless export may have lost the tie. The head that the checkpoint lacks then is the embedding of its shape.
-Status TieHeadToEmbedding(const std::string& weights, const Checkpoint& checkpoint, import::Model* model) {
-  const auto config = ReadFile(weights + "/config.json", int64_t{16} << 20);
-  if (!config.ok()) return Ok();
-  const auto json = nlohmann::json::parse(*config, nullptr, /*allow_exceptions=*/false);
-  if (!json.is_object() || json.value("tie_word_embeddings", nlohmann::json()) != true) return Ok();
-  const ir::Graph& graph = model->graph;
-  std::map<std::string, ir::ValueId> embeddings, heads;
-  for (ir::NodeId id : graph.nodes()) {
-    const ir::Node& node = graph.node(id);
-    const bool embedding = node.op == "aten.embedding.default", linear = node.op == "aten.linear.default";
-    const ir::ValueId weight = embedding ? node.args[0].value : linear ? node.args[1].value : ir::kNoValue;
-    const ir::GraphInput* in = weight == ir::kNoValue ? nullptr : graph.FindInput(weight);
-    if (in && in->kind == ir::InputKind::kParameter) (embedding ? embeddings : heads)[in->name] = weight;
+WantedTensor Wanted(const ir::Graph& graph, const ir::GraphInput& in) {
+  const ir::Value& v = graph.value(in.value);
+  return {in.name, static_cast<program::DType>(v.dtype), v.int_sizes()};
+}
+
+// Makes one of a head and an embedding that the checkpoint ties and a weightless export has lost the tie of. Where it
+// could be several, what is missing is listed later.
+Status TieAsCheckpoint(const CompileOptions& options, const Checkpoint& checkpoint, import::Model* model) {
+  std::map<std::string, WantedTensor> parameters;
+  for (const ir::GraphInput& in : model->graph.inputs) {
+    if (in.kind == ir::InputKind::kParameter) parameters[in.name] = Wanted(model->graph, in);
   }
-  const auto holds = [&](const std::string& name, ir::ValueId v) {
-    const ir::Value& value = graph.value(v);
-    return checkpoint.Resolve({{name, static_cast<program::DType>(value.dtype), value.int_sizes()}}).ok();
-  };
-  std::vector<std::pair<std::string, std::string>> ties;
-  for (const auto& [head, h] : heads) {
-    if (holds(head, h)) continue;
-    for (const auto& [embedding, e] : embeddings) {
-      if (embedding != head && graph.value(e).sizes == graph.value(h).sizes && holds(embedding, e)) ties.emplace_back(head, embedding);
-    }
+  std::vector<TieCandidate> candidates;
+  for (const auto& [head, embedding] : import::TieCandidates(model->graph)) {
+    candidates.push_back({parameters.at(head), parameters.at(embedding)});
   }
-  if (ties.size() != 1) return Ok();  // what is missing is then listed
-  return import::Tie(model, ties[0].first, ties[0].second);
+  ASSIGN_OR_RETURN(const std::vector<TieCandidate> tied, TiedByCheckpoint(checkpoint, candidates, options.weights_prefix));
+  return tied.size() == 1 ? import::Tie(model, tied[0].head.name, tied[0].embedding.name) : Ok();
 }
 
 // Sources of parameters (and persistent buffers that the checkpoint holds) from --weights.
 Status TakeWeights(const CompileOptions& options, import::Model* model) {
   ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(options.weights));
-  RETURN_IF_ERROR(TieHeadToEmbedding(options.weights, checkpoint, model));
+  RETURN_IF_ERROR(TieAsCheckpoint(options, checkpoint, model));
   std::vector<WantedTensor> wanted;
   for (const ir::GraphInput& in : model->graph.inputs) {
     const bool buffer = in.kind == ir::InputKind::kBuffer && in.persistent && !model->weights.contains(in.name);
     if (in.kind != ir::InputKind::kParameter && !buffer) continue;
-    const ir::Value& v = model->graph.value(in.value);
-    wanted.push_back({in.name, static_cast<program::DType>(v.dtype), v.int_sizes()});
+    wanted.push_back(Wanted(model->graph, in));
   }
   ResolveOptions resolve;
   resolve.prefix = options.weights_prefix;
@@ -87,26 +83,108 @@ std::string OptionsJson(const CompileOptions& options) {
   json["ranks"] = options.context.ranks;
   json["strategy"] = options.context.strategy;
   json["strict"] = options.context.strict;
+  if (options.tie_embeddings) json["tie_embeddings"] = true;
   json["optimizer"] = options.context.optimizer;
   if (options.context.clip_norm > 0) json["clip_norm"] = options.context.clip_norm;
   if (options.context.weight_decay >= 0) json["weight_decay"] = options.context.weight_decay;
+  if (options.context.memory_budget > 0) json["memory_budget"] = options.context.memory_budget;
+  json["recompute"] = options.context.recompute;
+  json["tile"] = options.context.tile;
+  json["zero"] = options.context.zero;
   return json.dump();
 }
 
-}  // namespace
+bool HasOut(const std::string& op) { return OutVariant(op).has_value(); }
 
-Result<Compiled> Compile(const CompileOptions& options) {
+// One form of the joint graph and the order in which it competes.
+struct Joint {
+  std::string label;
+  ir::Graph graph;
+};
+
+Result<ir::Graph> Differentiate(const ir::Graph& forward, PassContext& context, PassManager& manager) {
+  Clock clock;
+  ASSIGN_OR_RETURN(ir::Graph graph, autodiff::Trace(forward));
+  RETURN_IF_ERROR(manager.Observe(graph, "differentiate", clock.Lap()));
+  RETURN_IF_ERROR(manager.Run(graph, context, StepPipeline()));
+  return graph;
+}
+
+recompute::Form Describe(const Joint& joint, const memory::OpTraitsFn& traits, const recompute::CostFn& cost, const std::string& rule) {
+  recompute::Form form;
+  form.label = joint.label;
+  form.graph = &joint.graph;
+  form.problem = recompute::Describe(joint.graph, traits, cost);
+  form.candidates = recompute::FindCandidates(joint.graph, form.problem, rule);
+  return form;
+}
+
+std::string Label(const recompute::Form& form, const recompute::Candidate& candidate) {
+  return form.label.empty() ? candidate.label : form.label + ", " + candidate.label;
+}
+
+std::vector<PlanPoint> CurveOf(const std::vector<recompute::Form>& forms, const recompute::Choice& choice) {
+  std::vector<PlanPoint> curve;
+  for (size_t f = 0; f < forms.size(); ++f) {
+    for (size_t c = 0; c < forms[f].candidates.size(); ++c) {
+      const recompute::Schedule& s = forms[f].candidates[c].schedule;
+      const bool chosen = choice.form == static_cast<int>(f) && choice.candidate == static_cast<int>(c);
+      const int64_t arena = chosen ? choice.arena_bytes : s.peak;
+      curve.push_back({Label(forms[f], forms[f].candidates[c]), forms[f].problem.persistent_bytes + arena, arena, s.seconds,
+                       s.again_seconds, chosen});
+    }
+  }
+  std::stable_sort(curve.begin(), curve.end(), [](const PlanPoint& a, const PlanPoint& b) {
+    return a.peak_bytes != b.peak_bytes ? a.peak_bytes > b.peak_bytes : a.seconds < b.seconds;
+  });
+  return curve;
+}
+
+Result<ir::Graph> FastestThatFits(const ir::Graph& forward, PassContext& context, const CompileOptions& options, PassManager& manager,
+                                  Compiled* result) {
+  const memory::OpTraitsFn traits = codegen::KernelTraits(context.ranks, HasOut);
+  const recompute::CostFn cost = codegen::KernelCosts(context.ranks, codegen::RatesOf(options.machine));
+  const int64_t budget = context.memory_budget;
+  std::list<Joint> joints;  // forms point to their graphs
+  std::vector<recompute::Form> forms;
+  const bool searched = context.recompute == "auto" && (budget > 0 || options.curve);
+  const auto add = [&](std::string label, const ir::Graph& graph, PassContext& own, const std::string& rule) -> Status {
+    ASSIGN_OR_RETURN(ir::Graph joint, Differentiate(graph, own, manager));
+    joints.push_back({std::move(label), std::move(joint)});
+    Clock clock;
+    forms.push_back(Describe(joints.back(), traits, cost, rule));
+    return manager.Observe(joints.back().graph, "find-candidates", clock.Lap(), false);
+  };
+
+  // What nothing beats in time: all is saved, in the plain form. Where it fits, the others need not be looked at.
+  RETURN_IF_ERROR(add("", forward, context, context.recompute == "auto" ? "none" : context.recompute));
+  ASSIGN_OR_RETURN(recompute::Choice choice, recompute::ChooseWithin(forms, budget, traits));
+  if (searched && (!choice.fits || options.curve)) {
+    Clock clock;
+    forms[0] = Describe(joints.back(), traits, cost, "auto");
+    RETURN_IF_ERROR(manager.Observe(joints.back().graph, "find-candidates", clock.Lap(), false));
+    ASSIGN_OR_RETURN(choice, recompute::ChooseWithin(forms, budget, traits));
+  }
+  result->curve = CurveOf(forms, choice);
+  if (getenv("CURVE")) for (auto& p : result->curve) fmt::print(stderr, "CURVE {:>12} {:.4f} {:.4f} {} {}\n", FormatBytes(p.peak_bytes), p.seconds, p.recompute_seconds, p.chosen ? "*" : " ", p.label);
+  RETURN_IF_ERROR(manager.Observe(choice.graph, "recompute"));
+  return std::move(choice.graph);
+}
+
+// Everything after reading the export, which took so many milliseconds.
+Result<Compiled> RunPhases(import::Model model, const CompileOptions& options, double import_milliseconds) {
   PassRegistry registry;
   RegisterAllPasses(registry);
   PassManager manager(registry, options.passes);
   Compiled result;
   Clock clock;
 
-  // 1. The export as a graph; sizes get their values, so that everything after knows its bytes.
-  ASSIGN_OR_RETURN(import::Model model, import::ImportPt2(options.model, {options.loss}));
+  // 1. Sizes get their values, so that everything after knows its bytes.
   ASSIGN_OR_RETURN(const import::Bound bound, import::BindSizes(&model, options.bindings));
+  if (options.tie_embeddings) RETURN_IF_ERROR(import::TieEmbeddings(&model));
   if (!options.weights.empty()) RETURN_IF_ERROR(TakeWeights(options, &model));
-  RETURN_IF_ERROR(manager.Observe(model.graph, "import", clock.Lap()));
+  const auto tie_candidates = import::TieCandidates(model.graph);
+  RETURN_IF_ERROR(manager.Observe(model.graph, "import", import_milliseconds + clock.Lap()));
   result.warnings = model.warnings;
 
   PassContext context = options.context;
@@ -121,30 +199,35 @@ Result<Compiled> Compile(const CompileOptions& options) {
   passes.push_back("partition");
   RETURN_IF_ERROR(manager.Run(model.graph, context, passes));
 
-  // 3. LibTorch's autograd over the partitioned forward gives the joint graph.
-  clock.Lap();
-  ASSIGN_OR_RETURN(ir::Graph graph, autodiff::Trace(model.graph));
-  RETURN_IF_ERROR(manager.Observe(graph, "differentiate", clock.Lap()));
+  // 3. LibTorch's autograd gives the joint graph, the step's passes its reductions and updates; of the forms in which
+  // that can be had, and of what each may compute again, the fastest that fits.
+  ASSIGN_OR_RETURN(ir::Graph graph, FastestThatFits(model.graph, context, options, manager, &result));
 
-  // 4. Gradients reduced in buckets, the optimiser, buffers written back.
-  RETURN_IF_ERROR(manager.Run(graph, context, StepPipeline()));
-
-  // 5. Every byte at its place, and the instructions.
-  clock.Lap();
+  // 4. Every byte at its place, and the instructions.
+  Clock lowering;
   codegen::LowerOptions lower;
   lower.world_size = context.ranks;
   lower.seq_len = bound.seq_len;
   lower.batch = bound.batch;
   lower.compiler = "autospc " AUTOSPC_VERSION;
   lower.options = OptionsJson(options);
-  lower.has_out = [](const std::string& op) { return OutVariant(op).has_value(); };
+  lower.has_out = HasOut;
   ASSIGN_OR_RETURN(result.program, codegen::Lower(graph, context, lower));
+  const int64_t budget = context.memory_budget;
+  if (budget > 0 && !options.smallest_anyway && codegen::ReportMemory(result.program).total_bytes() > budget) {
+    return DoesNotFit(result.program, budget, options.model);
+  }
+  result.cost = codegen::CostOfStep(graph, context.ranks, codegen::RatesOf(options.machine));
   for (const auto& [alias, name] : model.ties) {
     result.program.aliases.push_back(alias);
     result.program.aliases.push_back(name);
   }
+  for (const auto& [head, embedding] : tie_candidates) {
+    result.program.tie_candidates.push_back(head);
+    result.program.tie_candidates.push_back(embedding);
+  }
   result.timings = manager.timings();
-  result.timings.push_back({"lower", clock.Lap(), 0, static_cast<int>(result.program.instructions.size()), true});
+  result.timings.push_back({"lower", lowering.Lap(), 0, static_cast<int>(result.program.instructions.size()), true});
 
   std::set<std::string> names;
   for (const auto& storage : result.program.storages) names.insert(storage->name);
@@ -154,6 +237,35 @@ Result<Compiled> Compile(const CompileOptions& options) {
     (in.kind == ir::InputKind::kConstant ? result.constants : result.weights)[in.name] = it->second;
   }
   return result;
+}
+
+// --zero auto: the first level of ZeRO within the budget, since each costs traffic; without a budget none.
+template <typename Run>
+Result<Compiled> AtZeroLevel(CompileOptions options, Run run) {
+  int& zero = options.context.zero;
+  if (zero >= 0) return run(options);
+  const bool smallest_anyway = options.smallest_anyway;
+  const int last = options.context.ranks > 1 && options.context.memory_budget > 0 ? 2 : 0;
+  for (zero = 0;; ++zero) {
+    options.smallest_anyway = smallest_anyway && zero == last;
+    Result<Compiled> compiled = run(options);
+    if (zero == last || compiled.ok() || compiled.error().code != Code::kDoesNotFit) return compiled;
+  }
+}
+
+}  // namespace
+
+Result<import::Model> ImportModel(const CompileOptions& options) { return import::ImportPt2(options.model, {options.loss}); }
+
+Result<Compiled> CompileModel(const import::Model& model, const CompileOptions& options) {
+  return AtZeroLevel(options, [&](const CompileOptions& with) { return RunPhases(model, with, 0); });
+}
+
+Result<Compiled> Compile(const CompileOptions& options) {
+  Clock clock;
+  ASSIGN_OR_RETURN(import::Model model, ImportModel(options));
+  const double milliseconds = clock.Lap();
+  return AtZeroLevel(options, [&](const CompileOptions& with) { return RunPhases(model, with, milliseconds); });
 }
 
 Status WriteCompiled(const Compiled& compiled, const std::string& path, bool force) {

@@ -7,7 +7,8 @@
 
 namespace autospc {
 
-// One candidate program as the real memory planner laid it out.
+// One candidate program: the chosen one as the memory planner laid it out, the others by the bytes alive at once, which
+// the planner comes close to.
 struct PlanPoint {
   std::string label;               // what it is: "none", "layers", "price 0.25", "tile 8, price 2"
   int64_t peak_bytes = 0;          // a rank: persistent storages and the arena

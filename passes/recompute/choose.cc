@@ -1,0 +1,153 @@
+#include "passes/recompute/choose.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "passes/recompute/min_cut.h"
+#include "passes/recompute/order.h"
+#include "passes/recompute/rules.h"
+#include "runtime/base/bytes.h"
+
+namespace autospc::recompute {
+namespace {
+
+constexpr const char* kRules[] = {"none", "autosp", "layers", "full"};
+
+// How far the search goes, by the number of instructions.
+struct Effort {
+  int cuts;    // of the price sweep
+  int limits;  // of the grid
+  int moves;   // of lowering, from each start
+};
+
+Effort EffortFor(size_t items) {
+  if (items <= 400) return {64, 96, 400};
+  if (items <= 2000) return {32, 48, 120};
+  if (items <= 6000) return {12, 20, 12};
+  return {8, 10, 4};
+}
+
+class Search {
+ public:
+  Search(const ir::Graph& graph, const Problem& problem) : graph_(graph), problem_(problem), effort_(EffortFor(problem.items.size())) {}
+
+  std::vector<Candidate> Run() {
+    const int all = static_cast<int>(problem_.items.size());
+    for (const char* rule : kRules) Add(rule, Replay(problem_, KeepBy(rule, graph_, problem_), all), true);
+    AddSweep();
+    AddLowered();
+    AddRefilled();
+    return Front();
+  }
+
+ private:
+  struct Start {
+    Candidate candidate;
+    bool rule;
+  };
+
+  void Add(std::string label, Schedule schedule, bool rule = false) {
+    Reorder(problem_, schedule);
+    found_.push_back({{std::move(label), std::move(schedule)}, rule});
+  }
+
+  void AddSweep() {
+    const int backward = static_cast<int>(problem_.items.size()) - problem_.backward;
+    const std::vector<Cut> cuts = SweepPrices(problem_, effort_.cuts);
+    // A copy may serve the whole backward pass, or a part of it and be made again: deeper, slower.
+    for (const int window : {backward, backward / 4, backward / 16, 0}) {
+      for (size_t i = 1; i < cuts.size(); ++i) {
+        Add(fmt::format("cut {}, window {}", i, window), Replay(problem_, cuts[i].keep, window));
+        if (window == backward) continue;
+        // Only what saves much is worth making more than once.
+        if (cuts[i].bytes > cuts[0].bytes / 2) found_.pop_back();
+      }
+    }
+  }
+
+  // From the lowest few, further down.
+  void AddLowered() {
+    for (const size_t at : Lowest(3)) {
+      Schedule schedule = found_[at].candidate.schedule;
+      const std::string label = found_[at].candidate.label;
+      int step = 0;
+      Lower(problem_, schedule, effort_.moves, [&](const Schedule& now) {
+        ++step;
+        if (effort_.moves > 50 || step % 4 == 0) Add(fmt::format("{}, lowered {}", label, step), now);
+      });
+      if (step > 0) Add(fmt::format("{}, lowered {}", label, step), schedule);
+    }
+  }
+
+  // At each limit of a grid, what fits under it is given back as much as fits.
+  void AddRefilled() {
+    int64_t low = found_[0].candidate.schedule.peak, high = low;
+    for (const Start& s : found_) low = std::min(low, s.candidate.schedule.peak);
+    if (low <= 0 || high <= low) return;
+    const size_t starts = found_.size();
+    for (int k = 0; k < effort_.limits; ++k) {
+      const double fraction = static_cast<double>(k) / effort_.limits;
+      const auto limit = static_cast<int64_t>(static_cast<double>(low) * std::pow(static_cast<double>(high) / static_cast<double>(low), fraction));
+      // The fastest that fit, and the one that leaves most room.
+      std::vector<size_t> fitting;
+      for (size_t i = 0; i < starts; ++i) {
+        if (found_[i].candidate.schedule.peak <= limit) fitting.push_back(i);
+      }
+      std::stable_sort(fitting.begin(), fitting.end(), [&](size_t a, size_t b) {
+        return found_[a].candidate.schedule.seconds < found_[b].candidate.schedule.seconds;
+      });
+      if (fitting.size() > kBases) fitting.resize(kBases);
+      for (const size_t i : fitting) {
+        Schedule schedule = found_[i].candidate.schedule;
+        if (Refill(problem_, schedule, limit) == 0 || schedule.peak > limit) continue;
+        found_.push_back({{fmt::format("{}, refilled to {}", found_[i].candidate.label, FormatBytes(limit)), std::move(schedule)}, false});
+      }
+    }
+  }
+
+  static constexpr size_t kBases = 3;
+
+  std::vector<size_t> Lowest(size_t count) const {
+    std::vector<size_t> order(found_.size());
+    for (size_t i = 0; i < order.size(); ++i) order[i] = i;
+    std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) {
+      return found_[a].candidate.schedule.peak < found_[b].candidate.schedule.peak;
+    });
+    order.resize(std::min(count, order.size()));
+    return order;
+  }
+
+  std::vector<Candidate> Front() {
+    std::stable_sort(found_.begin(), found_.end(), [](const Start& a, const Start& b) {
+      const Schedule &x = a.candidate.schedule, &y = b.candidate.schedule;
+      return x.seconds != y.seconds ? x.seconds < y.seconds : x.peak < y.peak;
+    });
+    std::vector<Candidate> front;
+    int64_t lowest = std::numeric_limits<int64_t>::max();
+    for (Start& s : found_) {
+      const int64_t peak = s.candidate.schedule.peak;
+      if (peak >= lowest && !s.rule) continue;
+      lowest = std::min(lowest, peak);
+      front.push_back(std::move(s.candidate));
+    }
+    return front;
+  }
+
+  const ir::Graph& graph_;
+  const Problem& problem_;
+  const Effort effort_;
+  std::vector<Start> found_;
+};
+
+}  // namespace
+
+std::vector<Candidate> FindCandidates(const ir::Graph& graph, const Problem& problem, const std::string& rule) {
+  if (rule == "auto") return Search(graph, problem).Run();
+  std::vector<Candidate> one;
+  one.push_back({rule, Replay(problem, KeepBy(rule, graph, problem), static_cast<int>(problem.items.size()))});
+  Reorder(problem, one[0].schedule);
+  return one;
+}
+
+}  // namespace autospc::recompute

@@ -1,0 +1,72 @@
+// A program that may run forward items again: what is computed when, and how many bytes are alive meanwhile.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "passes/recompute/problem.h"
+
+namespace autospc::recompute {
+
+// One run of an item. A copy is one computation of a storage: copies below Problem::stores.size() are the graph's
+// own, by storage; a repetition makes new ones.
+struct Step {
+  int item = -1;
+  bool again = false;       // a repetition
+  std::vector<int> reads;   // copies, parallel to Item::reads
+  std::vector<int> makes;   // copies, parallel to Item::makes
+};
+
+struct Schedule {
+  std::vector<Step> steps;
+  std::vector<int> store_of;  // by copy
+
+  // Estimated seconds, of all steps and of the repetitions alone.
+  double seconds = 0;
+  double again_seconds = 0;
+  int64_t peak = 0;           // most bytes alive in the arena at one step
+};
+
+// Bytes alive at each step, scratch included; a result written over a dying operand counts once.
+std::vector<int64_t> LiveBytes(const Problem& problem, const Schedule& schedule);
+
+// Position of the step that makes a copy, and of the last that reads it (its maker if none does), by copy.
+struct Lifetimes {
+  std::vector<int> first, last;
+};
+Lifetimes FindLifetimes(const Schedule& schedule);
+
+// Sets seconds, again_seconds and peak.
+void Measure(const Problem& problem, Schedule& schedule);
+
+// Forward items as they are; behind them, whenever an item reads a storage with keep[s] false, its maker runs again
+// just before, its operands likewise. A copy made so serves readers up to `window` items later (at least the one that
+// asked), then it is made anew: a small window is nested checkpointing. Storages whose maker can't run again are kept.
+// (Griewank and Walther, "Revolve"; Chen et al., "Training Deep Nets with Sublinear Memory Cost".)
+Schedule Replay(const Problem& problem, const std::vector<bool>& keep, int window);
+
+// Takes repetitions out again, the most seconds for a byte first, as long as the peak stays at or under `limit`: the
+// copy before then lives on. Returns how many repetitions went.
+int Refill(const Problem& problem, Schedule& schedule, int64_t limit);
+
+// Lowers the peak: of the copies that are alive there unread, the one whose repetition costs the fewest seconds for a
+// byte is let go until its next reader. Stops where no move lowers the peak, or after `moves`. `visit` sees the
+// schedule after each move that lowered it. Returns how many moves there were.
+// (The greedy scheme of XLA's HloRematerialization.)
+template <typename Visit>
+int Lower(const Problem& problem, Schedule& schedule, int moves, Visit visit);
+
+// One move of Lower; false: none was found and the schedule is as it was.
+bool LowerOnce(const Problem& problem, Schedule& schedule);
+
+template <typename Visit>
+int Lower(const Problem& problem, Schedule& schedule, int moves, Visit visit) {
+  int made = 0;
+  while (made < moves && LowerOnce(problem, schedule)) {
+    ++made;
+    visit(schedule);
+  }
+  return made;
+}
+
+}  // namespace autospc::recompute
