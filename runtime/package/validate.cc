@@ -61,6 +61,7 @@ bool PayloadFits(const program::Program& p, int64_t limit) {
   sum.Each(p.notes(), [&](const program::Note* n) { sum.Add(n->what()), sum.Add(n->why()), sum.Add(n->source()); });
   sum.Each(p.collectives(), [&](const program::Collective* c) { sum.Add(c->op()), sum.Add(c->why()); });
   sum.Add(p.aliases());
+  sum.Add(p.tie_candidates());
   sum.Add(p.frozen());
   sum.Add(p.sources());
   return !sum.Exceeded();
@@ -105,6 +106,7 @@ class Validator {
     if (p_.arena_bytes < 0) return Bad("an arena of {} bytes", p_.arena_bytes);
     if (p_.device != "cpu" && p_.device != "cuda") return Bad("it is for the device '{}'", p_.device);
     if (p_.aliases.size() % 2 != 0) return Bad("an alias without its other name");
+    if (p_.tie_candidates.size() % 2 != 0) return Bad("a head without the embedding that it may be");
     return Ok();
   }
 

@@ -2,12 +2,14 @@
 
 #include <ATen/ops/from_blob.h>
 
+#include <algorithm>
 #include <cstring>
 #include <vector>
 
 #include "runtime/package/checkpoint.h"
 #include "runtime/package/dtype.h"
 #include "runtime/package/seeded_init.h"
+#include "runtime/package/tied_embeddings.h"
 
 namespace autospc::train {
 namespace {
@@ -36,6 +38,27 @@ struct Item {
 struct Plan {  // one item a persistent storage with data
   std::vector<Item> items;
 };
+
+// Two parameters that the checkpoint means as one would get gradients of their own and drift apart.
+Status CheckTies(const Package& package, const Checkpoint& checkpoint, const std::string& prefix,
+                 const std::vector<WantedTensor>& wanted) {
+  const program::ProgramT& program = package.program();
+  const auto find = [&](const std::string& name) {
+    return std::find_if(wanted.begin(), wanted.end(), [&](const WantedTensor& w) { return w.name == name; });
+  };
+  std::vector<TieCandidate> candidates;
+  for (size_t i = 0; i + 1 < program.tie_candidates.size(); i += 2) {
+    const auto head = find(program.tie_candidates[i]), embedding = find(program.tie_candidates[i + 1]);
+    if (head != wanted.end() && embedding != wanted.end()) candidates.push_back({*head, *embedding});
+  }
+  ASSIGN_OR_RETURN(const std::vector<TieCandidate> tied, TiedByCheckpoint(checkpoint, candidates, prefix));
+  if (tied.empty()) return Ok();
+  return Error{Code::kBadInput,
+               fmt::format("'{}' is the embedding '{}' in the checkpoint (tie_word_embeddings in its config.json), and "
+                           "another parameter in the package",
+                           tied[0].head.name, tied[0].embedding.name),
+               package.path(), "compile with --tie-embeddings, or give the checkpoint to the compiler with --weights"};
+}
 
 Result<Plan> MakePlan(const Package& package, const WeightOptions& options) {
   const program::ProgramT& program = package.program();
@@ -73,6 +96,7 @@ Result<Plan> MakePlan(const Package& package, const WeightOptions& options) {
   }
   if (!wanted.empty()) {
     ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(options.weights));
+    RETURN_IF_ERROR(CheckTies(package, checkpoint, options.prefix, wanted));
     ResolveOptions resolve;
     for (size_t i = 0; i + 1 < program.aliases.size(); i += 2)
       resolve.ties.emplace_back(program.aliases[i], program.aliases[i + 1]);

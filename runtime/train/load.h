@@ -25,8 +25,8 @@ std::map<int, bool> WrittenStorages(const program::ProgramT& program);
 // replaces. For ExecutorOptions::external; valid as long as the package.
 std::map<int, void*> MappedStorages(const Package& package, const WeightOptions& options);
 
-// kBadInput, before anything is loaded: weights that neither the package nor the options give, or that the
-// checkpoint lacks.
+// kBadInput, before anything is loaded: weights that neither the package nor the options give, that the
+// checkpoint lacks, or that it means as one (tied embeddings) where the program has two.
 Status CheckWeights(const Package& package, const WeightOptions& options);
 
 // Copies what is not mapped into the executor's storages.

@@ -115,6 +115,7 @@ inline program::ProgramT SampleProgram(int ranks = 2) {
   p.notes.back()->source = "model.py:13";
   p.notes.back()->bytes = 4096;
   p.aliases = {"head.w", "block.w"};
+  p.tie_candidates = {"out.w", "block.w"};
   return p;
 }
 

@@ -29,6 +29,7 @@ TEST(Validate, EachFaultIsFound) {
       {"negative arena", [](P p) { p.arena_bytes = -1; }, "arena of -1"},
       {"device", [](P p) { p.device = "tpu"; }, "'tpu'"},
       {"half an alias", [](P p) { p.aliases.pop_back(); }, "alias"},
+      {"half a tie", [](P p) { p.tie_candidates.pop_back(); }, "a head without the embedding"},
       {"storage kind", [](P p) { p.storages[0]->kind = static_cast<program::StorageKind>(99); }, "unknown kind 99"},
       {"negative storage", [](P p) { p.storages[4]->bytes = -8; }, "-8 bytes"},
       {"persistent in the arena", [](P p) { p.storages[0]->arena_offset = 0; }, "persistent"},
