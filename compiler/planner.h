@@ -75,9 +75,10 @@ struct Longest {
 Result<Longest> FindLongest(Trials& trials, const Setting& setting);
 
 // What would fit in place of `setting`, which does not: more ranks (doubled up to 64 times as many), a shorter sequence,
-// ZeRO, the compiler's own choice of what to recompute and tile instead of a rule; each alone, and where none is enough,
-// ZeRO 2 with more ranks. Empty if nothing does. "--ranks 8: 61.20 GiB a rank".
-Result<std::vector<std::string>> WhatWouldFit(Trials& trials, const Setting& setting);
+// ZeRO, each alone, and where more ranks are not enough, ZeRO 2 with them. Where `setting` has a rule of what to recompute
+// or no tiling, first the compiler's own choice, and if that is not enough, all others with it. Empty if nothing fits.
+// "--ranks 8: 61.20 GiB a rank".
+Result<std::vector<std::string>> WhatWouldFit(Trials& trials, Setting setting);
 
 struct PlanRequest {
   CompileOptions options;        // ranks and sequence length aside

@@ -127,8 +127,9 @@ Result<Longest> FindLongest(Trials& trials, const Setting& setting) {
   return finish();
 }
 
-Result<std::vector<std::string>> WhatWouldFit(Trials& trials, const Setting& setting) {
+Result<std::vector<std::string>> WhatWouldFit(Trials& trials, Setting setting) {
   std::vector<std::string> remedies;
+  std::string prefix;  // flags that every further way has too
   const auto attempt = [&](const Setting& other, const std::string& flags) -> Result<bool> {
     const Result<const Trial*> trial = trials.Run(other);
     // A count of ranks or a level of ZeRO that this model can't be compiled for is no remedy, and no reason to stop.
@@ -137,19 +138,18 @@ Result<std::vector<std::string>> WhatWouldFit(Trials& trials, const Setting& set
       return false;
     }
     if (!(*trial)->fits) return false;
-    remedies.push_back(fmt::format("{}: {} a rank", flags, FormatBytes((*trial)->memory.total_bytes())));
+    remedies.push_back(fmt::format("{}{}: {} a rank", prefix, flags, FormatBytes((*trial)->memory.total_bytes())));
     return true;
   };
-  const bool states = trials.options().context.optimizer != "none" || setting.ranks > 1;
 
   if (setting.recompute != "auto" || setting.tile != "auto") {
-    Setting free = setting;
-    free.recompute = "auto", free.tile = "auto";
     std::string flags = setting.recompute != "auto" ? "--recompute auto" : "";
     if (setting.tile != "auto") flags += flags.empty() ? "--tile auto" : " --tile auto";
-    RETURN_IF_ERROR(attempt(free, flags));
+    setting.recompute = "auto", setting.tile = "auto";
+    ASSIGN_OR_RETURN(const bool enough, attempt(setting, flags));
+    if (!enough) prefix = flags + " ";
   }
-  if (setting.ranks > 1 && states) {
+  if (setting.ranks > 1) {
     for (int zero = std::max(setting.zero, 0) + 1; zero <= 2; ++zero) {
       Setting sharded = setting;
       sharded.zero = zero;
@@ -166,7 +166,7 @@ Result<std::vector<std::string>> WhatWouldFit(Trials& trials, const Setting& set
   if (setting.seq_len) {
     ASSIGN_OR_RETURN(const Longest longest, FindLongest(trials, setting));
     if (longest.best) {
-      remedies.push_back(fmt::format("--seq-len {}: {} a rank, the longest within {} tokens", longest.best->seq_len,
+      remedies.push_back(fmt::format("{}--seq-len {}: {} a rank, the longest within {} tokens", prefix, longest.best->seq_len,
                                      FormatBytes(longest.best->memory.total_bytes()), longest.step));
     }
   }

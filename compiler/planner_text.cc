@@ -15,6 +15,8 @@ namespace {
 using codegen::kKindNames;
 using nlohmann::json;
 
+std::string Ranks(int count) { return fmt::format("{} rank{}", count, count == 1 ? "" : "s"); }
+
 // "3,712,000"
 std::string Grouped(int64_t n) {
   std::string text = std::to_string(n);
@@ -213,13 +215,13 @@ class Text {
   void Limit(const PlanRow& row) {
     const Longest& longest = *row.longest;
     if (longest.best && !longest.limit.empty()) {
-      Line("\n{} ranks: no longer because of the export, not of memory:", row.ranks);
+      Line("\n{}: no longer because of the export, not of memory:", Ranks(row.ranks));
       Wrapped(longest.limit);
     } else if (longest.best && longest.too_long) {
-      Line("\n{} ranks: {} tokens need {} at the least ({} compiled; told apart by {})", row.ranks,
+      Line("\n{}: {} tokens need {} at the least ({} compiled; told apart by {})", Ranks(row.ranks),
            Grouped(longest.too_long->seq_len), FormatBytes(longest.too_long->memory.total_bytes()), longest.trials, Grouped(longest.step));
     } else if (longest.too_long && longest.too_long->why) {
-      Line("\n{} ranks:", row.ranks);
+      Line("\n{}:", Ranks(row.ranks));
       Indented(longest.too_long->why->what);
     }
   }
@@ -228,19 +230,19 @@ class Text {
     const Trial* t = TrialOf(row);
     if (t == nullptr) return;
     if (!t->fits && t->why) {
-      Line("\n{} ranks:", row.ranks);
+      Line("\n{}:", Ranks(row.ranks));
       Indented(t->why->what);
       return;
     }
     if (row.settings.size() > 1) {
-      Line("\n{} ranks, by level of ZeRO", row.ranks);
+      Line("\n{}, by level of ZeRO", Ranks(row.ranks));
       for (const Trial& s : row.settings) {
         Line("  ZeRO {} {:>11} {:>10}  {}{}", s.setting.zero, FormatBytes(s.memory.total_bytes()), Seconds(s.cost.total.seconds),
              s.fits ? s.chosen : "does not fit", &s == t ? "  <- cheapest" : "");
       }
     }
     if (t->curve.size() < 2) return;
-    Line("\n{} ranks, time against memory: {} candidates, those that no other beats", row.ranks, t->curve.size());
+    Line("\n{}, time against memory: {} candidates, those that no other beats", Ranks(row.ranks), t->curve.size());
     for (const PlanPoint& p : Frontier(t->curve)) {
       Line("  {:>11} {:>10} {:>10} again  {}{}", FormatBytes(p.peak_bytes), Seconds(p.seconds), Seconds(p.recompute_seconds), p.label,
            p.chosen ? "  <- chosen" : "");

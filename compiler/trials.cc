@@ -42,7 +42,7 @@ Result<const Trial*> Trials::Run(const Setting& setting) {
   trial.chosen = LabelOf(compiled, setting);
   trial.fits = budget == 0 || trial.memory.total_bytes() <= budget;
   if (!trial.fits) trial.why = DoesNotFit(compiled.program, budget, compiled.program.name);
-  Progress(fmt::format("{} ranks, {} tokens{}: {} a rank, {}", setting.ranks, trial.seq_len,
+  Progress(fmt::format("{} rank{}, {} tokens{}: {} a rank, {}", setting.ranks, setting.ranks == 1 ? "" : "s", trial.seq_len,
                        setting.zero > 0 ? fmt::format(", ZeRO {}", setting.zero) : "", FormatBytes(trial.memory.total_bytes()),
                        trial.fits ? "fits" : "does not fit"));
   return &trials_.emplace(setting, std::move(trial)).first->second;

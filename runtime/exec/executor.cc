@@ -5,8 +5,10 @@
 #include <ATen/ops/from_blob.h>
 #include <c10/util/Exception.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <limits>
 
 #include "runtime/dist/communicator.h"
 #include "runtime/exec/workspace.h"
@@ -164,6 +166,7 @@ Status Executor::MakeCalls() {
     calls_.push_back(std::move(call));
   }
   times_.assign(kernels_.size(), 0);
+  fastest_.assign(kernels_.size(), std::numeric_limits<double>::infinity());
   outside_by_instruction_.assign(kernels_.size(), 0);
   return Ok();
 }
@@ -271,7 +274,9 @@ Status Executor::Step(const OnOutput& on_output) {
     if (timed_) {
       const auto start = std::chrono::steady_clock::now();
       RETURN_IF_ERROR(RunInstruction(n));
-      times_[n] += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+      const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+      times_[n] += seconds;
+      fastest_[n] = std::min(fastest_[n], seconds);
     } else {
       RETURN_IF_ERROR(RunInstruction(n));
     }
