@@ -37,9 +37,14 @@ po::options_description Options(const PassContext& defaults) {
   add("clip-norm", po::value<double>()->default_value(defaults.clip_norm), "gradient norm; 0: no clipping");
   add("weight-decay", po::value<double>()->default_value(defaults.weight_decay), "below 0: the optimiser's own");
   add("bucket-bytes", po::value<std::string>()->default_value(std::to_string(defaults.bucket_bytes)),
-      "gradients reduced together");
+      "gradients reduced together; 0: by the model's size");
+  add("zero", po::value<int>()->default_value(defaults.zero), "stage of ZeRO: 0, 1 or 2");
   add("tile-level", po::value<int64_t>()->default_value(defaults.tile_level),
       "how far --tile goes: 0 not at all, 1 losses, 2 MLPs too, 3 smaller tiles");
+  add("memory-budget", po::value<std::string>()->default_value(std::to_string(defaults.memory_budget)),
+      "bytes a rank for --recompute; 0: no limit");
+  add("recompute-rule", po::value<std::string>()->default_value(defaults.recompute),
+      "of --recompute: auto, none, full, layers or autosp");
   add("constants", po::value<std::string>(), "folder of NAME.bin: raw bytes of the constant inputs");
   add("print-ir-after", po::value<std::vector<std::string>>()->composing(), "PASS or all: the graph to stderr");
   add("dump-dir", po::value<std::string>(), "folder for the graph after each pass");
@@ -91,6 +96,10 @@ Result<PassContext> MakeContext(const Flags& flags) {
   ASSIGN_OR_RETURN(const int64_t tile_level,
                    InRange("--tile-level", flags.Get<int64_t>("tile-level"), 0, tile::kMaxTileLevel));
   context.tile_level = static_cast<int>(tile_level);
+  ASSIGN_OR_RETURN(context.zero, InRange("--zero", flags.Get<int>("zero"), 0, 2));
+  ASSIGN_OR_RETURN(context.memory_budget, Bytes("--memory-budget", flags.Get<std::string>("memory-budget")));
+  ASSIGN_OR_RETURN(context.recompute, OneOf("--recompute-rule", flags.Get<std::string>("recompute-rule"),
+                                            {"auto", "none", "full", "layers", "autosp"}));
   context.strict = flags.Has("strict");
   context.clip_norm = flags.Get<double>("clip-norm");
   context.weight_decay = flags.Get<double>("weight-decay");

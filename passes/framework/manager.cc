@@ -57,6 +57,10 @@ std::vector<std::string> FlagsOf(const PassContext& context) {
   add("--clip-norm", context.clip_norm, defaults.clip_norm);
   add("--weight-decay", context.weight_decay, defaults.weight_decay);
   add("--bucket-bytes", context.bucket_bytes, defaults.bucket_bytes);
+  add("--zero", context.zero, defaults.zero);
+  add("--tile-level", context.tile_level, defaults.tile_level);
+  add("--memory-budget", context.memory_budget, defaults.memory_budget);
+  add("--recompute-rule", context.recompute, defaults.recompute);
   return flags;
 }
 

@@ -196,6 +196,13 @@ TEST_F(Manager, FlagsOfLeavesDefaultsOut) {
   context_.clip_norm = 1;
   context_.optimizer = "adamw";
   EXPECT_EQ(FlagsOf(context_), (std::vector<std::string>{"--optimizer", "adamw", "--clip-norm", "1"}));
+  PassContext budget;
+  budget.memory_budget = 1 << 20;
+  budget.recompute = "full";
+  budget.tile_level = 2;
+  budget.zero = 1;
+  EXPECT_EQ(FlagsOf(budget), (std::vector<std::string>{"--zero", "1", "--tile-level", "2", "--memory-budget", "1048576",
+                                                       "--recompute-rule", "full"}));
 }
 
 TEST_F(Manager, ADuplicatePassAborts) {
