@@ -193,6 +193,7 @@ class Refiller {
     std::vector<std::pair<int, int64_t>> longer;  // from, bytes
     for (int c : step.makes) {
       if (readers_[c].empty()) continue;
+      if (before_[c] < 0) return false;  // another order has put this one first
       const int last = LastReader(before_[c]);
       longer.emplace_back(HandsOver(last, before_[c]) ? last : last + 1, problem_.stores[schedule_.store_of[c]].bytes);
     }
@@ -235,7 +236,7 @@ class Refiller {
   // Copies after `c` of its storage now follow the one before it.
   void Forget(int c) {
     readers_[c].clear();
-    for (size_t n = c + 1; n < before_.size(); ++n) {
+    for (size_t n = 0; n < before_.size(); ++n) {
       if (before_[n] == c) before_[n] = before_[c];
     }
   }
