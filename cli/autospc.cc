@@ -72,6 +72,7 @@ Status ReadModelFlags(const cli::Flags& flags, autospc::CompileOptions* options)
   context.weight_decay = flags.Get<double>("weight-decay");
   if (flags.Has("memory-budget")) {
     ASSIGN_OR_RETURN(context.memory_budget, cli::Bytes("--memory-budget", flags.Get<std::string>("memory-budget")));
+    if (context.memory_budget == 0) return Error{Code::kUsage, "--memory-budget 0 holds nothing", "", "leave it out for no limit"};
   }
   ASSIGN_OR_RETURN(context.recompute,
                    cli::OneOf("--recompute", flags.Get<std::string>("recompute"), {"auto", "none", "full", "layers", "autosp"}));
