@@ -4,7 +4,18 @@ namespace autospc::codegen {
 
 std::optional<int64_t> BytesSent(const ir::Graph& graph, const ir::Node& node, int world_size) {
   const int64_t p = world_size;
-  if (p <= 1 || !node.op.starts_with("autosp.") || node.args.empty() || !node.args[0].is_value()) return std::nullopt;
+  if (p <= 1 || !node.op.starts_with("autosp.") || node.args.empty()) return std::nullopt;
+  if (node.op == "autosp.all_reduce_coalesced_" || node.op == "autosp.reduce_scatter_coalesced" ||
+      node.op == "autosp.all_gather_coalesced_") {
+    int64_t whole = 0, blocks = 0;  // bytes
+    for (ir::ValueId v : node.args[0].values) {
+      const ir::Value& x = graph.value(v);
+      whole += x.bytes();
+      blocks += (x.numel() + p - 1) / p * ir::ByteSize(x.dtype);
+    }
+    return node.op == "autosp.all_reduce_coalesced_" ? 2 * (p - 1) * whole / p : (p - 1) * blocks;
+  }
+  if (!node.args[0].is_value()) return std::nullopt;
   const ir::Value& x = graph.value(node.args[0].value);
   if (node.op == "autosp.all_reduce" || node.op == "autosp.all_reduce_") return 2 * (p - 1) * x.bytes() / p;
   if (node.op == "autosp.all_gather") return (p - 1) * x.bytes();

@@ -128,6 +128,7 @@ class Lowering {
   void Inputs() {
     for (const GraphInput& in : graph_.inputs) {
       const int tensor = Tensor(in.value);
+      if (in.kind == ir::InputKind::kState) MarkBlock(in.value, tensor);
       if (in.kind == ir::InputKind::kUser) {
         auto input = std::make_unique<program::InputT>();
         input->name = in.name;
@@ -166,6 +167,20 @@ class Lowering {
     tensor->name = value.name;
     program_.tensors.push_back(std::move(tensor));
     return index;
+  }
+
+  // Whether the value is a rank's block of a flattened tensor (ZeRO); the tensor then says of how many elements.
+  bool MarkBlock(ValueId v, int tensor) {
+    const ir::Placement& placement = graph_.value(v).placement;
+    if (placement.is_sharded()) program_.tensors[tensor]->block_of = placement.valid;
+    return placement.is_sharded();
+  }
+
+  std::vector<int64_t> SizesOf(const std::string& parameter) const {
+    for (const GraphInput& in : graph_.inputs) {
+      if (in.kind == ir::InputKind::kParameter && in.name == parameter) return graph_.value(in.value).int_sizes();
+    }
+    return {};
   }
 
   Result<std::unique_ptr<program::ArgT>> LowerArg(const Arg& a, const Node& node) {
@@ -244,7 +259,11 @@ class Lowering {
   }
 
   static std::string Why(const Node& node) {
-    if (node.op == "autosp.all_reduce_") return "gradients";
+    if (node.op == "autosp.all_reduce_" || node.op == "autosp.all_reduce_coalesced_" ||
+        node.op == "autosp.reduce_scatter_coalesced") {
+      return "gradients";
+    }
+    if (node.op == "autosp.all_gather_coalesced_") return "updated parameters";
     const char* phase = node.phase == ir::Phase::kForward ? "forward" : node.phase == ir::Phase::kBackward ? "backward" : "step";
     return node.module.empty() ? phase : fmt::format("{} of {}", phase, node.module);
   }
@@ -264,6 +283,7 @@ class Lowering {
       output->kind = KindOf(graph_, out);
       output->name = out.name;
       output->tensor = Tensor(out.value);
+      if (out.kind == ir::OutputKind::kGradient && MarkBlock(out.value, output->tensor)) output->sizes = SizesOf(out.name);
       output->after = plan_.output_after[i];
       program_.outputs.push_back(std::move(output));
     }

@@ -283,7 +283,6 @@ Tensor MetaPadLast(const Tensor& x, int64_t, int64_t) { return at::empty_like(x)
 Tensor MetaPositions(const at::Scalar&, const at::Scalar&, int64_t block, int64_t, at::ScalarType dtype) {
   return at::empty({block}, at::TensorOptions().dtype(dtype).device(c10::kMeta));
 }
-Tensor MetaRankRows(const Tensor& table, int64_t n) { return LikeSizes(table, {n}); }
 Tensor MetaDropout(const Tensor& x, double, int64_t, int64_t, int64_t, int64_t, int64_t) { return at::empty_like(x); }
 Tensor MetaTake(const Tensor& x, int64_t dim, at::IntArrayRef index) {
   return WithSize(x, dim, static_cast<int64_t>(index.size()));
@@ -362,7 +361,6 @@ TORCH_LIBRARY_IMPL(autosp, Meta, m) {
   m.impl("all_to_all", &MetaAllToAll);
   m.impl("mask", &MetaMask);
   m.impl("pad_last", &MetaPadLast);
-  m.impl("rank_rows", &MetaRankRows);
   m.impl("dropout", &MetaDropout);
   m.impl("take", &MetaTake);
   m.impl("take_backward", &MetaTakeBackward);

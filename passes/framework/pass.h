@@ -32,10 +32,12 @@ struct PassContext {
   std::string optimizer = "none";    // or "sgd", "adamw"
   double clip_norm = 0;              // 0: no clipping
   double weight_decay = -1;          // < 0: the optimiser's default
-  int64_t bucket_bytes = 25 << 20;   // gradients reduced together
+  int64_t bucket_bytes = 0;          // gradients reduced together; 0: an eighth of all, within 1 and 25 MiB
+  int64_t chosen_bucket_bytes = 0;   // what that came to
   int64_t memory_budget = 0;         // bytes a rank, persistent storages included; 0: no limit
   std::string recompute = "auto";    // or "none", "full", "layers", "autosp": the rules that others use, for comparison
   std::string tile = "auto";         // or "off"
+  int tile_level = 0;                // how far the pass tile goes, 0 … 3 (passes/tile/tile.h)
   int zero = 0;                      // 1: optimiser states and master weights sharded, 2: gradients too; -1: as the budget asks
   ConstantReader constants;          // may be empty: nothing can be read
   std::vector<Note> notes;

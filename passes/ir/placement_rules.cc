@@ -20,7 +20,7 @@ constexpr std::array<Conversion, 13> kConversions = {{
     {"autosp.all_to_all", kS, kS},
     {"autosp.mask", kS, kS},
     {"autosp.pad_last", kS, kS},
-    {"autosp.rank_rows", kR, kS},
+    {"autosp.own_block", kR, kS},
     {"autosp.stop_gradient", kR | kV | kP | kS, kR | kV | kP | kS},  // the operand's own kind
     {"autosp.all_reduce", kP | kV, kR},                              // "max"
 }};
@@ -80,7 +80,6 @@ constexpr std::array kLinear = {
     Row{"mv", kEither},
     Row{"narrow", kFirst},
     Row{"neg", kFirst},
-    Row{"pack", {Linearity::Mode::kAll, Args({0})}},
     Row{"pad", kFirst},
     Row{"permute", kFirst},
     Row{"repeat", kFirst},
@@ -141,6 +140,7 @@ const std::set<std::string_view> kReducers = {"addmm",
                                               "scatter_add",
                                               "smooth_l1_loss",
                                               "sum",
+                                              "sum_of_squares",
                                               "sum_to_size"};
 
 const std::set<std::string_view> kFills = {

@@ -36,7 +36,8 @@ class PlacementVerifier {
     if (!placed) return {};
     for (const GraphInput& in : graph_.inputs) {
       if (kinds_[in.value] == 0) kinds_[in.value] = kR;
-      if (kinds_[in.value] != kR) Say(Describe(in.value) + ", and an input is R");
+      const bool block = in.kind == InputKind::kState && kinds_[in.value] == kS;  // ZeRO's states
+      if (kinds_[in.value] != kR && !block) Say(Describe(in.value) + ", and an input is R");
       if (in.requires_grad) differentiable_.insert(in.value);
     }
     for (const NodeId id : graph_.nodes()) {
@@ -46,7 +47,11 @@ class PlacementVerifier {
     node_ = nullptr;
     for (const GraphOutput& out : graph_.outputs) {
       if (out.kind == OutputKind::kUser || out.kind == OutputKind::kStateUpdate || (Kind(out.value) & kR)) continue;
+      if (out.kind == OutputKind::kGradient && Kind(out.value) == kS) continue;  // the rank's block of it
       Say(Describe(out.value) + ", and an output on which all ranks must agree is R");
+    }
+    for (const ValueId v : apart_) {
+      Say(fmt::format("of %{} each rank has updated its own block, and nothing gathers them", graph_.value(v).name));
     }
     return std::move(violations_);
   }
@@ -78,7 +83,13 @@ class PlacementVerifier {
     for (const ValueId v : n.results) {
       if (differentiable && IsFloating(graph_.value(v).dtype)) differentiable_.insert(v);
     }
-    if (n.op == "autosp.all_reduce_") return ReduceInPlace(operands);
+    if (n.op == "autosp.all_gather_coalesced_") return GatherBlocks(operands);
+    for (const ValueId v : operands) {
+      if (apart_.contains(Root(v))) Say(fmt::format("reads %{}, of which each rank has another block anew", graph_.value(v).name));
+    }
+    if (n.op == "autosp.all_reduce_" || n.op == "autosp.all_reduce_coalesced_") return ReduceInPlace(operands);
+    if (n.op == "autosp.reduce_scatter_coalesced") return ScatterBlocks(operands);
+    if (n.op == "autosp.adamw_shard_" || n.op == "autosp.sgd_shard_") return UpdateBlock();
     if (const Conversion* c = FindConversion(n)) return Convert(*c, operands);
     if (IsFill(n.op)) {
       const KindSet same = kR | kV | kS;
@@ -110,6 +121,46 @@ class PlacementVerifier {
     }
   }
 
+  ValueId Root(ValueId v) const { return graph_.value(v).base == kNoValue ? v : graph_.value(v).base; }
+
+  // `block` is a rank's block of `whole`, flattened.
+  void Block(const Value& block, const Value& whole) {
+    const Placement& p = block.placement;
+    const int64_t n = whole.numel();
+    if (block.rank() == 1 && p == Placement::Sharded(0, n, p.block) && p.block <= n) return;
+    Say(fmt::format("%{} is {}, no block of the {} elements of %{}", block.name, p.ToString(), n, whole.name));
+  }
+
+  void ScatterBlocks(const std::vector<ValueId>& operands) {
+    for (size_t i = 0; i < operands.size(); ++i) {
+      if (!(Kind(operands[i]) & (one_row_ ? kP | kS : kP))) Say(Describe(operands[i]) + ", not P: it needs no reduction");
+      if (i < node_->results.size()) Block(graph_.value(node_->results[i]), graph_.value(operands[i]));
+    }
+    if (operands.size() != node_->results.size()) Say("it has a result for each operand");
+  }
+
+  // The parameter is R before; gradient and states are the rank's blocks, scalars R.
+  void UpdateBlock() {
+    const ValueId p = node_->args.front().value;
+    if (!(Kind(p) & kR)) Say(Describe(p) + ", and each rank updates its own block of an R parameter");
+    for (size_t i = 1; i < node_->args.size(); ++i) {
+      if (!node_->args[i].is_value()) continue;
+      const ValueId v = node_->args[i].value;
+      if (graph_.value(v).rank() > 0) {
+        Block(graph_.value(v), graph_.value(p));
+      } else if (!(Kind(v) & kR)) {
+        Say(Describe(v) + ", and an update is of one kind only if its numbers are R");
+      }
+    }
+    apart_.insert(Root(p));
+  }
+
+  void GatherBlocks(const std::vector<ValueId>& operands) {
+    for (const ValueId v : operands) {
+      if (apart_.erase(Root(v)) == 0) Say(fmt::format("%{} is the same on all ranks already", graph_.value(v).name));
+    }
+  }
+
   // Ops that write: updates of parameters, buffers and states, the same on all ranks.
   void Update(const std::vector<ValueId>& operands) {
     for (const ValueId v : operands) {
@@ -133,6 +184,8 @@ class PlacementVerifier {
       Say(fmt::format("the result is {}, the operand {}", py.ToString(), px.ToString()));
     } else if (n.op == "autosp.shard" || n.op == "autosp.reduce_scatter") {
       Rows("the result", py, 1, 2, py.block);
+    } else if (n.op == "autosp.own_block") {
+      Block(graph_.value(y), graph_.value(x));
     } else if (n.op == "autosp.all_gather" || n.op == "autosp.mask") {
       Rows("the operand", px, 1, 2, px.valid);
     } else if (n.op == "autosp.all_to_all") {
@@ -163,13 +216,14 @@ class PlacementVerifier {
   }
 
   // All sharded operands of an op lie on the same factor; attention's query and kv heads are two by nature, and one
-  // row a rank (its own log-sum-exp, say) goes with all rows of that rank.
+  // row a rank (its own log-sum-exp, say) goes with all rows of that rank. Tiles of rows are put one behind the other.
   void OneFactor(const std::vector<ValueId>& operands) {
-    if (node_->op.starts_with("autosp.attention")) return;
+    if (node_->op.starts_with("autosp.attention") || node_->op == "autosp.sum_of_squares") return;
     const Value* first = nullptr;
     for (const ValueId id : operands) {
       const Value& v = graph_.value(id);
       if (!v.placement.is_sharded() || v.placement.block == 1) continue;
+      if (node_->op == "aten.cat.default" && WrapDim(node_->args[1].int_value(), v.rank()) == v.placement.dim) continue;
       if (!first) {
         first = &v;
       } else if (v.placement.valid != first->placement.valid || v.placement.block != first->placement.block) {
@@ -304,6 +358,7 @@ class PlacementVerifier {
   std::vector<std::string> violations_;
   // Some rank's block is one row: LibTorch leaves out the sum over it, and any op may stand where it would be.
   bool one_row_ = false;
+  std::set<ValueId> apart_;           // storages of which each rank has updated its own block
   std::set<ValueId> reduced_;         // storages that an in-place all-reduce has made replicated
   std::set<ValueId> differentiable_;  // values that depend on a parameter with a gradient
 };

@@ -145,11 +145,9 @@ class Verifier {
         for (const Expr& e : a.ints) Expression(e, where);
       }
     }
-    if (n.op == "autosp.all_reduce_" && !n.args.empty() && graph_.has_value(n.args[0].value)) {
-      const ValueId base = graph_.value(n.args[0].value).base;
-      reduced_.insert(base == kNoValue ? n.args[0].value : base);
-    }
+    const bool reduces = n.op == "autosp.all_reduce_" || n.op == "autosp.all_reduce_coalesced_";
     for (const ValueId v : n.Operands()) {
+      if (reduces && graph_.has_value(v)) reduced_.insert(graph_.value(v).base == kNoValue ? v : graph_.value(v).base);
       if (!graph_.has_value(v)) {
         Report("{} uses {}, which does not exist", where, Ref(v));
       } else if (!defined_.contains(v)) {
@@ -260,6 +258,11 @@ class Verifier {
     if (!graph_.has_value(target->value)) return;
     const Value& v = graph_.value(out.value);
     const Value& of = graph_.value(target->value);
+    // Under ZeRO a gradient may be the rank's block of the flattened whole.
+    if (out.kind == OutputKind::kGradient && v.placement.is_sharded() && v.rank() == 1 && IsConstant(of.sizes) &&
+        v.placement.valid == of.numel()) {
+      return;
+    }
     if (v.sizes != of.sizes) {
       Report("output {} '{}' has other sizes than the {}: {}", Name(out.kind), out.name, Name(wanted), Ref(v.id));
     }
@@ -287,6 +290,7 @@ class Verifier {
       }
       OutputTarget(out);
       const bool must_agree = out.kind != OutputKind::kUser && out.kind != OutputKind::kStateUpdate &&
+                              !(out.kind == OutputKind::kGradient && v.placement.is_sharded()) &&
                               !reduced_.contains(v.base == kNoValue ? v.id : v.base);
       if (must_agree && !v.placement.is_none() && !v.placement.is_replicated()) {
         Report("output {} '{}' is {}, not replicated: {}", Name(out.kind), out.name, v.placement.ToString(), Ref(v.id));

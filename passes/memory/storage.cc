@@ -24,6 +24,15 @@ StorageKind KindOf(const ir::GraphInput& input) {
   return input.name == "lr" || input.name == "step" ? StorageKind::kInput : StorageKind::kOptimizer;
 }
 
+// Ops of the step that read gradients in their first argument alone, and those whose results are gradients.
+bool TakesGradients(std::string_view op) {
+  return op == "autosp.all_reduce_" || op == "autosp.all_reduce_coalesced_" || op == "autosp.grad_norm" ||
+         op == "autosp.sum_of_squares" || op == "autosp.own_block" || op == "autosp.reduce_scatter_coalesced";
+}
+bool MakesGradients(std::string_view op) {
+  return op == "autosp.own_block" || op == "autosp.reduce_scatter_coalesced";
+}
+
 bool SameGeometry(const Value& a, const Value& b) {
   return a.dtype == b.dtype && a.sizes == b.sizes && a.strides == b.strides;
 }
@@ -68,8 +77,7 @@ class Finder {
     for (size_t i = 0; i < plan_.instructions.size(); ++i) {
       const Node& node = graph_.node(plan_.instructions[i]);
       const int index = static_cast<int>(i);
-      const bool takes_gradients =
-          node.op == "autosp.pack" || node.op == "autosp.all_reduce_" || node.op == "autosp.grad_norm";
+      const bool takes_gradients = TakesGradients(node.op), makes_gradients = MakesGradients(node.op);
       for (ValueId v : node.Operands()) {
         const ValueId root = Root(graph_, v);
         last_use_[root] = index;
@@ -80,7 +88,7 @@ class Finder {
         const ValueId root = Root(graph_, v);
         last_use_[root] = std::max(last_use_[root], index);
         last_write_[root] = std::max(last_write_[root], index);
-        if (node.op == "autosp.pack") is_gradient_[root] = true;
+        if (makes_gradients) is_gradient_[root] = true;
       }
     }
     for (const ir::GraphOutput& out : graph_.outputs) {
@@ -222,10 +230,14 @@ std::vector<ValueId> WrittenOperands(const Node& node) {
   if (!ir::IsEffectful(node.op)) return written;
   // Only the fused updates write more than their first argument: p, master and, for AdamW, m and v.
   std::vector<size_t> positions = {0};
-  if (node.op == "autosp.adamw_") positions = {0, 1, 3, 4};
-  if (node.op == "autosp.sgd_") positions = {0, 1};
+  if (node.op == "autosp.adamw_" || node.op == "autosp.adamw_shard_") positions = {0, 1, 3, 4};
+  if (node.op == "autosp.sgd_" || node.op == "autosp.sgd_shard_") positions = {0, 1};
   for (size_t i : positions) {
-    if (i < node.args.size() && node.args[i].is_value()) written.push_back(node.args[i].value);
+    if (i >= node.args.size()) continue;
+    if (node.args[i].is_value()) written.push_back(node.args[i].value);
+    for (ValueId v : node.args[i].values) {
+      if (v != kNoValue) written.push_back(v);
+    }
   }
   return written;
 }

@@ -5,6 +5,7 @@
 
 #include "passes/step/order.h"
 #include "passes/step/register.h"
+#include "passes/step/zero.h"
 
 namespace autospc::step {
 namespace {
@@ -19,48 +20,69 @@ using ir::ValueId;
 
 class Bucketing {
  public:
-  Bucketing(Graph& graph, int64_t bucket_bytes)
-      : graph_(graph), order_(graph), users_(graph.AllUsers()), limit_(bucket_bytes), placed_(IsPlaced(graph)) {
+  Bucketing(Graph& graph, const PassContext& context)
+      : graph_(graph),
+        order_(graph),
+        users_(graph.AllUsers()),
+        ranks_(context.ranks),
+        placed_(IsPlaced(graph)),
+        scatters_(placed_ && ZeroStage(context) == 2) {
     for (const ir::GraphOutput& out : graph.outputs) {
       (out.kind == ir::OutputKind::kGradient ? gradients_ : other_outputs_).insert(out.value);
     }
     for (int i = 0; i < order_.size(); ++i) {
       const Node& node = graph_.node(order_.at(i));
-      if (IsGradientReduction(node)) ++reductions_of_[order_.Owner(node.args[0].value)];
+      if (!IsGradientReduction(node)) continue;
+      ++reductions_of_[order_.Owner(node.args[0].value)];
+      gradient_bytes_ += graph_.value(node.results[0]).bytes();
     }
+    limit_ = context.bucket_bytes > 0 ? context.bucket_bytes : DefaultBucketBytes(gradient_bytes_);
   }
 
+  int64_t limit() const { return limit_; }
+
   bool Run() {
-    std::map<ir::DType, std::vector<NodeId>> open;  // by dtype: the all-reduces that wait
-    std::map<ir::DType, int64_t> bytes;
+    std::map<Kind, Bucket> open;
     for (int i = 0; i < order_.size(); ++i) {
       const Node& node = graph_.node(order_.at(i));
       if (!IsGradientReduction(node)) continue;
       const Value& gradient = graph_.value(node.results[0]);
+      const Kind kind = {gradient.dtype, scatters_ && MayScatter(gradient.id)};
       if (gradient.bytes() >= limit_) {  // a bucket of its own; the small ones beside it go on gathering
-        std::vector<NodeId> alone = {node.id};
-        Close(alone, order_.Behind(i));
+        Bucket alone = {{node.id}, gradient.bytes()};
+        Close(kind, alone, order_.Behind(i));
         continue;
       }
-      std::vector<NodeId>& bucket = open[gradient.dtype];
-      int64_t& filled = bytes[gradient.dtype];
-      if (!bucket.empty() && filled + gradient.bytes() > limit_) {
-        Close(bucket, node.id);
-        filled = 0;
-      }
-      bucket.push_back(node.id);
-      filled += gradient.bytes();
+      Bucket& bucket = open[kind];
+      if (!bucket.nodes.empty() && bucket.bytes + gradient.bytes() > limit_) Close(kind, bucket, node.id);
+      bucket.nodes.push_back(node.id);
+      bucket.bytes += gradient.bytes();
     }
     const NodeId end = EndOfBackward();
-    for (auto& [dtype, bucket] : open) {
-      if (!bucket.empty()) Close(bucket, end);
+    for (auto& [kind, bucket] : open) {
+      if (!bucket.nodes.empty()) Close(kind, bucket, end);
     }
-    if (replaced_.empty()) return false;
+    if (replaced_.empty() && scattered_.empty()) return false;
     Replace();
     return true;
   }
 
  private:
+  struct Kind {
+    ir::DType dtype;
+    bool scatter;
+    auto operator<=>(const Kind&) const = default;
+  };
+  struct Bucket {
+    std::vector<NodeId> nodes;  // the all-reduces that wait
+    int64_t bytes = 0;
+  };
+
+  // Eight of them: the last one, which nothing can hide, stays short, and so does what waits in memory.
+  static int64_t DefaultBucketBytes(int64_t gradient_bytes) {
+    return std::clamp<int64_t>(gradient_bytes / 8, int64_t{1} << 20, int64_t{25} << 20);
+  }
+
   // Its result is read by nothing, or only through views that are gradients themselves.
   bool IsGradientReduction(const Node& node) const {
     if (node.op != "autosp.all_reduce" || node.phase != ir::Phase::kBackward || node.args[1].s != "sum") return false;
@@ -78,6 +100,16 @@ class Bucketing {
     });
   }
 
+  // Whether a block of the gradient is a block of this result: it is the result itself, or all of it in other dims.
+  bool MayScatter(ValueId result) const {
+    const Value& whole = graph_.value(result);
+    return std::all_of(gradients_.begin(), gradients_.end(), [&](ValueId g) {
+      const Value& v = graph_.value(g);
+      return v.base != result || (v.byte_offset == 0 && v.numel() == whole.numel() &&
+                                  v.strides == ContiguousStrides(v.sizes) && whole.strides == ContiguousStrides(whole.sizes));
+    });
+  }
+
   // What is left unreduced at the end goes before the first node of the step, if there is one already.
   NodeId EndOfBackward() const {
     for (int i = 0; i < order_.size(); ++i) {
@@ -86,59 +118,79 @@ class Bucketing {
     return ir::kNoNode;
   }
 
-  void Close(std::vector<NodeId>& bucket, NodeId before) {
-    if (bucket.size() == 1 && ReduceOwnStorage(bucket[0], before)) {
-      bucket.clear();
-      return;
-    }
-    std::vector<ValueId> addends;
-    int64_t numel = 0;
-    for (NodeId id : bucket) {
-      addends.push_back(graph_.node(id).args[0].value);
-      numel += graph_.value(addends.back()).numel();
-    }
-    const Value& first = graph_.value(addends[0]);
-    const ir::Placement placement = first.placement;
-    const ValueId flat = graph_.AddValue("bucket", first.dtype, {ir::Expr(numel)}, {ir::Expr(1)});
-    if (placed_) graph_.value(flat).placement = placement;
-    Add("autosp.pack", {Arg::Values(addends)}, {flat}, before, bucket.back());
-    Add("autosp.all_reduce_", {Arg::Value(flat), Arg::String("sum")}, {}, before, bucket.back());
-    int64_t at = 0;
-    for (NodeId id : bucket) {
-      const ValueId old = graph_.node(id).results[0];
-      const std::vector<ir::Expr> sizes = graph_.value(old).sizes;
-      replaced_[old] = ViewOf(flat, sizes, ContiguousStrides(sizes), at, before, id);
-      at += graph_.value(old).numel();
-    }
-    bucket.clear();
+  void Close(Kind kind, Bucket& bucket, NodeId before) {
+    kind.scatter ? Scatter(bucket.nodes, before) : Reduce(bucket.nodes, before);
+    bucket = {};
   }
 
-  // Elements from the start of the storage of `flat`.
-  ValueId ViewOf(ValueId flat, const std::vector<ir::Expr>& sizes, const std::vector<ir::Expr>& strides, int64_t at,
-                 NodeId before, NodeId like) {
-    const ValueId v = graph_.AddValue("gradient", graph_.value(flat).dtype, sizes, strides);
-    graph_.value(v).base = flat;
-    graph_.value(v).byte_offset = at * ir::ByteSize(graph_.value(v).dtype);
+  // Gradients are reduced in their own storages, so that a bucket takes no bytes beside them.
+  void Reduce(const std::vector<NodeId>& nodes, NodeId before) {
+    std::vector<ValueId> storages;
+    std::vector<bool> as_they_lie;
+    for (NodeId id : nodes) {
+      as_they_lie.push_back(OwnsStorage(id));
+      const ValueId x = graph_.node(id).args[0].value;
+      storages.push_back(as_they_lie.back() ? order_.Owner(x) : Clone(x, id));
+    }
+    if (nodes.size() == 1) {
+      Add("autosp.all_reduce_", {Arg::Value(storages[0]), Arg::String("sum")}, {}, before, nodes[0]);
+    } else {
+      Add("autosp.all_reduce_coalesced_", {Arg::Values(storages), Arg::String("sum")}, {}, before, nodes.back());
+    }
+    for (size_t i = 0; i < nodes.size(); ++i) {
+      const Value& x = graph_.value(graph_.node(nodes[i]).args[0].value);
+      const std::vector<ir::Expr> sizes = x.sizes, strides = as_they_lie[i] ? x.strides : ContiguousStrides(x.sizes);
+      replaced_[graph_.node(nodes[i]).results[0]] = ViewOf(storages[i], sizes, strides, before, nodes[i]);
+    }
+  }
+
+  // Each rank gets its own block of each sum, and the gradients die.
+  void Scatter(const std::vector<NodeId>& nodes, NodeId before) {
+    std::vector<ValueId> addends, blocks;
+    for (NodeId id : nodes) {
+      addends.push_back(graph_.node(id).args[0].value);
+      const Value& x = graph_.value(addends.back());
+      const int64_t n = x.numel();
+      blocks.push_back(graph_.AddValue("gradient_block", x.dtype, {ir::Expr(BlockLength(n, ranks_))}, {ir::Expr(1)}));
+      graph_.value(blocks.back()).placement = BlockPlacement(n, ranks_);
+      scattered_[graph_.node(id).results[0]] = blocks.back();
+    }
+    Add("autosp.reduce_scatter_coalesced", {Arg::Values(addends)}, blocks, before, nodes.back());
+  }
+
+  // `x` row-major in a storage of its own, made when it is born.
+  ValueId Clone(ValueId x, NodeId before) {
+    const Value& value = graph_.value(x);
+    const ir::Placement placement = value.placement;
+    const ValueId copy = graph_.AddValue("addend", value.dtype, value.sizes, ContiguousStrides(value.sizes));
+    graph_.value(copy).placement = placement;
+    Add("aten.clone.default", {Arg::Value(x), Arg::MemoryFormat("contiguous")}, {copy}, before, before);
+    return copy;
+  }
+
+  ValueId ViewOf(ValueId storage, const std::vector<ir::Expr>& sizes, const std::vector<ir::Expr>& strides, NodeId before,
+                 NodeId like) {
+    const ValueId v = graph_.AddValue("gradient", graph_.value(storage).dtype, sizes, strides);
+    graph_.value(v).base = storage;
     if (placed_) graph_.value(v).placement = ir::Placement::Replicated();
-    Add("aten.as_strided.default", {Arg::Value(flat), Arg::Ints(sizes), Arg::Ints(strides), Arg::Int(at)}, {v}, before, like);
+    Add("aten.as_strided.default", {Arg::Value(storage), Arg::Ints(sizes), Arg::Ints(strides), Arg::Int(0)}, {v}, before,
+        like);
     return v;
   }
 
-  // x's storage holds x and nothing else, contiguous, and nobody reads it but this all-reduce and nodes that stand
-  // before it and stay there (another bucket's pack would come later): then it is reduced where it lies, and the
-  // gradient has x's strides.
-  bool ReduceOwnStorage(NodeId id, NodeId before) {
+  // The addend's storage holds it and nothing else, contiguous, and nobody reads it but this all-reduce and nodes
+  // that stand before it and stay there (another bucket's would come later): then it is reduced where it lies, and
+  // the gradient has the addend's strides. Views of the old result count on row-major ones.
+  bool OwnsStorage(NodeId id) const {
     const Node& node = graph_.node(id);
     const Value& x = graph_.value(node.args[0].value);
-    const ValueId root = x.base == kNoValue ? x.id : x.base;
+    const ValueId root = order_.Owner(x.id);
     const Value& own = graph_.value(root);
     const bool whole = own.producer != ir::kNoNode && own.dtype == x.dtype && own.numel() == x.numel() &&
                        own.strides == ContiguousStrides(own.sizes) && x.byte_offset == 0 && IsDense(x);
     if (!whole || order_.last_use(root) > order_.position(id) || IsOutput(root)) return false;
-    if (reductions_of_[root] > 1 || users_.contains(node.results[0])) return false;
-    Add("autosp.all_reduce_", {Arg::Value(root), Arg::String("sum")}, {}, before, id);
-    replaced_[node.results[0]] = ViewOf(root, x.sizes, x.strides, 0, before, id);
-    return true;
+    if (reductions_of_.at(root) > 1) return false;
+    return !users_.contains(node.results[0]) || x.strides == ContiguousStrides(x.sizes);
   }
 
   // Each element of the storage once: a permutation of a contiguous layout.
@@ -175,6 +227,7 @@ class Bucketing {
     std::vector<NodeId> old_nodes;
     for (const auto& [old, now] : replaced_) old_nodes.push_back(graph_.value(old).producer);
     std::vector<std::pair<NodeId, NodeId>> moves;  // a view of an old result, and the node that now makes its operand
+    std::vector<NodeId> views_of_scattered;
     const std::vector<NodeId> nodes(graph_.nodes().begin(), graph_.nodes().end());
     for (NodeId id : nodes) {
       Node& node = graph_.node(id);
@@ -184,6 +237,7 @@ class Bucketing {
       }
       for (ValueId r : node.results) {
         Value& value = graph_.value(r);
+        if (scattered_.contains(value.base)) views_of_scattered.push_back(id);
         const auto it = value.base == kNoValue ? replaced_.end() : replaced_.find(value.base);
         if (it == replaced_.end()) continue;
         const Value& now = graph_.value(it->second);
@@ -199,7 +253,15 @@ class Bucketing {
       graph_.MoveBefore(view, Next(anchor));
       last_behind[producer] = view;
     }
-    for (ir::GraphOutput& out : graph_.outputs) Rename(out.value);
+    for (ir::GraphOutput& out : graph_.outputs) {
+      Rename(out.value);
+      const ValueId base = graph_.value(out.value).base;
+      const auto it = scattered_.find(base == kNoValue ? out.value : base);
+      if (it != scattered_.end()) out.value = it->second;
+    }
+    // Views stand behind what they are views of.
+    for (size_t i = views_of_scattered.size(); i-- > 0;) graph_.EraseNode(views_of_scattered[i]);
+    for (const auto& [old, now] : scattered_) graph_.EraseNode(graph_.value(old).producer);
     for (NodeId id : old_nodes) graph_.EraseNode(id);
   }
 
@@ -216,17 +278,22 @@ class Bucketing {
   Graph& graph_;
   Order order_;
   std::map<ValueId, std::vector<NodeId>> users_;
-  int64_t limit_;
+  int ranks_;
   bool placed_;
+  bool scatters_;
+  int64_t gradient_bytes_ = 0, limit_ = 0;
   std::set<ValueId> gradients_, other_outputs_;
   std::map<ValueId, int> reductions_of_;  // by storage: the all-reduces that read it
-  std::map<ValueId, ValueId> replaced_;  // an all-reduce's result -> the gradient in its bucket
+  std::map<ValueId, ValueId> replaced_;   // an all-reduce's result -> the gradient that takes its place
+  std::map<ValueId, ValueId> scattered_;  // an all-reduce's result -> the rank's block of it
 };
 
 }  // namespace
 
 Result<bool> BucketGradients(Graph& graph, PassContext& context) {
-  return Bucketing(graph, std::max<int64_t>(context.bucket_bytes, 1)).Run();
+  Bucketing bucketing(graph, context);
+  context.chosen_bucket_bytes = bucketing.limit();
+  return bucketing.Run();
 }
 
 }  // namespace autospc::step

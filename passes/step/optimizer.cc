@@ -6,6 +6,7 @@
 
 #include "passes/step/order.h"
 #include "passes/step/register.h"
+#include "passes/step/zero.h"
 
 namespace autospc::step {
 namespace {
@@ -28,21 +29,23 @@ struct Trained {
   std::string name;  // the parameter's
   ValueId parameter = kNoValue;
   ValueId gradient = kNoValue;
-  int final_at = -1;   // position behind which the gradient is final
-  int update_at = -1;  // position behind which the parameter may be overwritten as well
+  int final_at = -1;        // position behind which the gradient is final
+  int update_at = -1;       // position behind which the parameter may be overwritten as well
+  ValueId block = kNoValue;  // ZeRO: the rank's own block of the gradient; kNoValue: state and update are whole
 };
 
 class Optimizer {
  public:
   Optimizer(Graph& graph, const PassContext& context)
-      : graph_(graph), context_(context), order_(graph), placed_(IsPlaced(graph)) {}
+      : graph_(graph), context_(context), order_(graph), placed_(IsPlaced(graph)), stage_(placed_ ? ZeroStage(context) : 0) {}
 
   Result<bool> Run() {
     RETURN_IF_ERROR(Check());
     RETURN_IF_ERROR(Collect());
     if (trained_.empty()) return false;
+    if (stage_ > 0) CutBlocks();
     const bool clips = context_.clip_norm > 0 && context_.optimizer != "none";
-    const ValueId norm = clips ? WholeNorm() : NormAsBorn();
+    const ValueId norm = stage_ > 0 ? NormOverRanks() : clips ? WholeNorm() : NormAsBorn();
     graph_.outputs.push_back({norm, ir::OutputKind::kUser, OutputName()});
     if (context_.optimizer == "none") return true;
     lr_ = AddState("lr", DType::kFloat64, {}, {});
@@ -52,9 +55,8 @@ class Optimizer {
       Place(clip_);
       Add("autosp.clip_coefficient", {Arg::Value(norm), Arg::Float(context_.clip_norm)}, {clip_}, ir::kNoNode, "");
     }
-    for (const Trained& t : trained_) {
-      Update(t, clips ? ir::kNoNode : order_.Behind(std::max(t.final_at, t.update_at)));
-    }
+    for (const Trained& t : trained_) Update(t, BehindUpdate(t));
+    if (stage_ > 0) GatherParameters();
     return true;
   }
 
@@ -102,11 +104,34 @@ class Optimizer {
 
   void AddUp(Trained& t, ValueId other) {
     t.final_at = std::max(t.final_at, order_.final_at(other));
-    const Value& g = graph_.value(t.gradient);
+    // Under ZeRO 2 one may be whole and the other the rank's block: then the sum is a block.
+    const bool block = graph_.value(t.gradient).placement.is_sharded() || graph_.value(other).placement.is_sharded();
+    const ValueId a = block ? OwnBlock(t.gradient, t) : t.gradient, b = block ? OwnBlock(other, t) : other;
+    const Value& g = graph_.value(a);
+    const ir::Placement placement = g.placement;
     const ValueId sum = graph_.AddValue("tied_gradient", g.dtype, g.sizes, ContiguousStrides(g.sizes));
-    Place(sum);
-    Add("aten.add.Tensor", {Arg::Value(t.gradient), Arg::Value(other), Arg::Int(1)}, {sum}, order_.Behind(t.final_at), t.name);
+    graph_.value(sum).placement = placement;
+    Add("aten.add.Tensor", {Arg::Value(a), Arg::Value(b), Arg::Int(1)}, {sum}, order_.Behind(t.final_at), t.name);
     t.gradient = sum;
+  }
+
+  // `gradient` itself if it is a block already.
+  ValueId OwnBlock(ValueId gradient, const Trained& t) {
+    const Value& g = graph_.value(gradient);
+    if (g.placement.is_sharded()) return gradient;
+    const int64_t n = g.numel();
+    const ValueId block =
+        graph_.AddValue("gradient_block", g.dtype, {ir::Expr(BlockLength(n, context_.ranks))}, {ir::Expr(1)});
+    graph_.value(block).placement = BlockPlacement(n, context_.ranks);
+    Add("autosp.own_block", {Arg::Value(gradient)}, {block}, order_.Behind(t.final_at), t.name);
+    return block;
+  }
+
+  // As soon as a gradient is final, so that the whole of it dies.
+  void CutBlocks() {
+    for (Trained& t : trained_) {
+      if (graph_.value(t.parameter).numel() > 0) t.block = OwnBlock(t.gradient, t);
+    }
   }
 
   ValueId Norm(std::vector<ValueId> of, const char* name, NodeId before) {
@@ -134,6 +159,42 @@ class Optimizer {
     return Norm(std::move(parts), "grad_norm", ir::kNoNode);
   }
 
+  // The blocks' squares, added up as the blocks are born and then over the ranks; each parameter counts once, and what
+  // is whole on every rank (it has no elements) by itself.
+  ValueId NormOverRanks() {
+    std::map<int, std::vector<ValueId>> born;
+    std::vector<ValueId> norms;
+    for (const Trained& t : trained_) {
+      t.block == kNoValue ? norms.push_back(t.gradient) : born[t.final_at].push_back(t.block);
+    }
+    ValueId squares = kNoValue;
+    for (auto& [position, blocks] : born) {
+      const NodeId before = order_.Behind(position);
+      const ValueId part = Scalar("squares", ir::Placement::Partial());
+      Add("autosp.sum_of_squares", {Arg::Values(std::move(blocks))}, {part}, before, "");
+      if (squares == kNoValue) {
+        squares = part;
+        continue;
+      }
+      const ValueId sum = Scalar("squares", ir::Placement::Partial());
+      Add("aten.add.Tensor", {Arg::Value(squares), Arg::Value(part), Arg::Int(1)}, {sum}, before, "");
+      squares = sum;
+    }
+    if (squares != kNoValue) {
+      const ValueId sum = Scalar("squares", ir::Placement::Replicated()), root = Scalar("norm", ir::Placement::Replicated());
+      Add("autosp.all_reduce", {Arg::Value(squares), Arg::String("sum")}, {sum}, ir::kNoNode, "");
+      Add("aten.sqrt.default", {Arg::Value(sum)}, {root}, ir::kNoNode, "");
+      norms.push_back(root);
+    }
+    return Norm(std::move(norms), "grad_norm", ir::kNoNode);
+  }
+
+  ValueId Scalar(const char* name, ir::Placement placement) {
+    const ValueId v = graph_.AddValue(name, DType::kFloat64, {});
+    graph_.value(v).placement = placement;
+    return v;
+  }
+
   std::string OutputName() const {
     std::string name = "grad_norm";
     const auto taken = [&](const ir::GraphOutput& out) { return out.kind == ir::OutputKind::kUser && out.name == name; };
@@ -141,24 +202,61 @@ class Optimizer {
     return name;
   }
 
+  // The place of a parameter's update: with clipping the end, else as soon as it may be.
+  int UpdatePosition(const Trained& t) const {
+    return clip_ == kNoValue ? std::max(t.final_at, t.update_at) : order_.size() - 1;
+  }
+  NodeId BehindUpdate(const Trained& t) const { return order_.Behind(UpdatePosition(t)); }
+
   void Update(const Trained& t, NodeId before) {
     const Value& p = graph_.value(t.parameter);
-    const bool narrow = p.dtype == DType::kBFloat16 || p.dtype == DType::kFloat16;
+    const bool narrow = p.dtype == DType::kBFloat16 || p.dtype == DType::kFloat16, shard = t.block != kNoValue;
     const DType wide = narrow ? DType::kFloat32 : p.dtype;
     const std::vector<ir::Expr> sizes = p.sizes, strides = p.strides;
-    const auto state = [&](const char* suffix) { return Arg::Value(AddState(t.name + suffix, wide, sizes, strides)); };
+    const int64_t n = p.numel();
+    const auto state = [&](const char* suffix) {
+      const std::string name = t.name + suffix;
+      if (!shard) return Arg::Value(AddState(name, wide, sizes, strides));
+      const ValueId v = AddState(name, wide, {ir::Expr(BlockLength(n, context_.ranks))}, {ir::Expr(1)});
+      graph_.value(v).placement = BlockPlacement(n, context_.ranks);
+      return Arg::Value(v);
+    };
+    const Arg gradient = Arg::Value(shard ? t.block : t.gradient);
     const Arg clip = clip_ == kNoValue ? Arg::None() : Arg::Value(clip_);
     const Arg master = narrow ? state(".master") : Arg::None();
     const double decay = context_.weight_decay;
     if (context_.optimizer == "sgd") {
-      Add("autosp.sgd_", {Arg::Value(t.parameter), master, Arg::Value(t.gradient), clip, Arg::Value(lr_),
+      Add(shard ? "autosp.sgd_shard_" : "autosp.sgd_", {Arg::Value(t.parameter), master, gradient, clip, Arg::Value(lr_),
                           Arg::Float(decay < 0 ? kSgdDecay : decay)}, {}, before, t.name);
       return;
     }
     const Arg m = state(".exp_avg"), v = state(".exp_avg_sq");
-    Add("autosp.adamw_", {Arg::Value(t.parameter), master, Arg::Value(t.gradient), m, v, clip, Arg::Value(lr_),
-                          Arg::Value(step_), Arg::Float(kBeta1), Arg::Float(kBeta2), Arg::Float(kEps),
-                          Arg::Float(decay < 0 ? kAdamWDecay : decay)}, {}, before, t.name);
+    Add(shard ? "autosp.adamw_shard_" : "autosp.adamw_",
+        {Arg::Value(t.parameter), master, gradient, m, v, clip, Arg::Value(lr_), Arg::Value(step_), Arg::Float(kBeta1),
+         Arg::Float(kBeta2), Arg::Float(kEps), Arg::Float(decay < 0 ? kAdamWDecay : decay)},
+        {}, before, t.name);
+  }
+
+  // Updated parameters in buckets, each behind its last update.
+  void GatherParameters() {
+    std::map<int, std::vector<ValueId>> updated;  // by position
+    for (const Trained& t : trained_) {
+      if (t.block != kNoValue) updated[UpdatePosition(t)].push_back(t.parameter);
+    }
+    const int64_t limit = std::max<int64_t>(context_.chosen_bucket_bytes, 1);
+    std::vector<ValueId> bucket;
+    int64_t bytes = 0;
+    for (const auto& [position, parameters] : updated) {
+      for (ValueId p : parameters) {
+        bucket.push_back(p);
+        bytes += graph_.value(p).bytes();
+        const bool last = position == updated.rbegin()->first && p == parameters.back();
+        if (bytes < limit && !last) continue;
+        Add("autosp.all_gather_coalesced_", {Arg::Values(std::move(bucket))}, {}, order_.Behind(position), "");
+        bucket.clear();
+        bytes = 0;
+      }
+    }
   }
 
   ValueId AddState(const std::string& name, DType dtype, std::vector<ir::Expr> sizes, std::vector<ir::Expr> strides) {
@@ -192,6 +290,7 @@ class Optimizer {
   const PassContext& context_;
   const Order order_;
   const bool placed_;
+  const int stage_;
   std::vector<Trained> trained_;
   ValueId lr_ = kNoValue, step_ = kNoValue, clip_ = kNoValue;
 };

@@ -40,10 +40,10 @@ Order::Order(const ir::Graph& graph)
       last_use_[owner_[v]] = std::max(last_use_[owner_[v]], position);
       if (graph.value(v).base == kNoValue) last_write_[v] = position;
     }
-    // The ops of the step that write write their first operand, and the updates are not there yet.
-    if (ir::IsEffectful(node.op) && !node.args.empty() && node.args[0].is_value()) {
-      last_write_[owner_[node.args[0].value]] = position;
-    }
+    // The ops of the step that write write their first argument, and the updates are not there yet.
+    if (!ir::IsEffectful(node.op) || node.args.empty()) continue;
+    if (node.args[0].is_value()) last_write_[owner_[node.args[0].value]] = position;
+    for (ValueId v : node.args[0].values) last_write_[owner_[v]] = position;
   }
 }
 

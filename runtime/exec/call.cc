@@ -80,6 +80,7 @@ const KernelTable& KernelTable::Get() {
     AddCollectiveKernels(t);
     AddPlacementKernels(t);
     AddStepKernels(t);
+    AddCoalescedKernels(t);
     AddAttentionKernels(t);
     return t;
   }();

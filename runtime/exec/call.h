@@ -85,7 +85,8 @@ void AddIndexKernels(KernelTable* table);       // kernels_index.cc: embedding a
 void AddNormKernels(KernelTable* table);        // kernels_norm.cc: layer norm and its backward
 void AddCollectiveKernels(KernelTable* table);  // kernels_collective.cc: all_reduce, all_to_all, …
 void AddPlacementKernels(KernelTable* table);   // kernels_placement.cc: mask, shard, positions, dropout, …
-void AddStepKernels(KernelTable* table);        // kernels_step.cc: pack, grad_norm, adamw_, sgd_
+void AddStepKernels(KernelTable* table);        // kernels_step.cc: grad_norm, adamw_, sgd_
+void AddCoalescedKernels(KernelTable* table);   // kernels_coalesced.cc: collectives over many tensors at once
 void AddAttentionKernels(KernelTable* table);   // kernels_attention.cc
 
 }  // namespace autospc::exec

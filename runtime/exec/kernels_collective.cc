@@ -50,13 +50,16 @@ void Join(const at::Tensor& by_rank, int64_t dim, int64_t block, int64_t valid, 
 // Whether the elements of t lie one after the other from its first one, whatever the order of dims.
 bool IsDense(const at::Tensor& t) { return t.is_non_overlapping_and_dense(); }
 
-Status ReduceInPlace(const Call& c, const at::Tensor& x, std::string_view op_name) {
+int64_t Rounded(int64_t bytes) { return (bytes + 63) / 64 * 64; }
+
+// `taken`: bytes of the workspace that are in use already.
+Status ReduceInPlace(const Call& c, const at::Tensor& x, std::string_view op_name, int64_t taken = 0) {
   ASSIGN_OR_RETURN(const ReduceOp op, ParseReduceOp(op_name));
   Communicator& comm = *c.context->communicator;
   // What the plan gave, in whole elements; at least what one round needs.
   const int64_t staging_bytes =
       std::max<int64_t>(comm.MinStaging(x.scalar_type()),
-                        std::min<int64_t>(static_cast<int64_t>(c.workspace.size()), (Bytes(x) + 63) / 64 * 64));
+                        std::min<int64_t>(static_cast<int64_t>(c.workspace.size()) - taken, Rounded(Bytes(x))));
   const at::Tensor staging = at::empty({staging_bytes}, at::TensorOptions().dtype(at::kByte));
   return comm.AllReduce(x.data_ptr(), x.numel(), x.scalar_type(), op, staging.data_ptr(), staging_bytes);
 }
@@ -68,7 +71,7 @@ Status AllReduce(const Call& c) {
   if (IsDense(out)) return ReduceInPlace(c, out, c.String(1));
   at::Tensor dense = Staging(out.sizes(), out);
   dense.copy_(out);
-  RETURN_IF_ERROR(ReduceInPlace(c, dense, c.String(1)));
+  RETURN_IF_ERROR(ReduceInPlace(c, dense, c.String(1), Rounded(Bytes(dense))));
   out.copy_(dense);
   return Ok();
 }

@@ -63,12 +63,6 @@ Status Positions(const Call& c) {
   return Ok();
 }
 
-Status RankRows(const Call& c) {  // table, n
-  const int64_t n = c.Int(1);
-  c.outputs[0].copy_(c.Tensor(0).narrow(0, c.context->rank * n, n));
-  return Ok();
-}
-
 // The element of a row-major tensor of these sizes at linear index i, as an offset in memory.
 int64_t Offset(int64_t i, at::IntArrayRef sizes, at::IntArrayRef strides) {
   int64_t offset = 0;
@@ -170,7 +164,6 @@ void AddPlacementKernels(KernelTable* table) {
   table->Add("autosp.first", &First);
   table->Add("autosp.mask", &Mask);
   table->Add("autosp.positions", &Positions);
-  table->Add("autosp.rank_rows", &RankRows);
   table->Add("autosp.dropout", &Dropout);
   table->Add("autosp.take", &Take);
   table->Add("autosp.take_backward", &TakeBackward);

@@ -1,25 +1,17 @@
-// The step: buckets, the gradient norm, fused updates.
+// The step: the gradient norm, fused updates.
 #include <ATen/Dispatch.h>
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
 
 #include <algorithm>
 #include <cmath>
+#include <memory>
 
+#include "runtime/exec/blocks.h"
 #include "runtime/exec/call.h"
 
 namespace autospc::exec {
 namespace {
-
-// xs: their elements one after the other, row-major.
-Status Pack(const Call& c) {
-  int64_t offset = 0;
-  for (const at::Tensor& x : c.Tensors(0)) {
-    c.outputs[0].narrow(0, offset, x.numel()).view(x.sizes()).copy_(x);
-    offset += x.numel();
-  }
-  return Ok();
-}
 
 constexpr int64_t kParts = 64;  // of a tensor; the same ones whatever the number of threads
 
@@ -48,9 +40,9 @@ double SumOfSquares(const T* x, int64_t n) {
   return sum;
 }
 
-Status GradNorm(const Call& c) {
+double TotalOfSquares(const std::vector<at::Tensor>& tensors) {
   double sum = 0;
-  for (const at::Tensor& g : c.Tensors(0)) {
+  for (const at::Tensor& g : tensors) {
     at::Tensor dense = g;
     if (!g.is_non_overlapping_and_dense()) {
       dense = at::empty(g.sizes(), g.options());
@@ -59,7 +51,16 @@ Status GradNorm(const Call& c) {
     AT_DISPATCH_FLOATING_TYPES_AND2(at::kBFloat16, at::kHalf, g.scalar_type(), "grad_norm",
                                     [&] { sum += SumOfSquares(dense.const_data_ptr<scalar_t>(), dense.numel()); });
   }
-  *c.outputs[0].data_ptr<double>() = std::sqrt(sum);
+  return sum;
+}
+
+Status SumOfSquares(const Call& c) {
+  *c.outputs[0].data_ptr<double>() = TotalOfSquares(c.Tensors(0));
+  return Ok();
+}
+
+Status GradNorm(const Call& c) {
+  *c.outputs[0].data_ptr<double>() = std::sqrt(TotalOfSquares(c.Tensors(0)));
   return Ok();
 }
 
@@ -202,14 +203,42 @@ KernelMaker Update(std::vector<size_t> alike, Status (*in_float)(const Call&), S
   };
 }
 
+// The same of the rank's own block: the kernel sees flat views of what the block has of p, g and the states.
+KernelMaker ShardUpdate(std::vector<size_t> blocks, Status (*in_float)(const Call&), Status (*in_double)(const Call&)) {
+  return [=](const Call& call) -> Result<Kernel> {
+    const at::Tensor& p = call.Tensor(0);
+    const int64_t n = p.numel(), block = BlockLength(n, call.context->world_size);
+    bool right = p.is_contiguous() && c10::isFloatingType(p.scalar_type());
+    for (size_t i : blocks) {
+      const at::Tensor& t = call.Tensor(i);
+      right = right && (!t.defined() || (t.is_contiguous() && t.numel() == block && c10::isFloatingType(t.scalar_type())));
+    }
+    if (!right) {
+      return Error{Code::kBadInput, "an optimiser's states and gradients must be as long as the parameter's block", "",
+                   "compile the model again"};
+    }
+    const int64_t begin = std::min(n, call.context->rank * block), have = std::min(block, n - begin);
+    auto own = std::make_shared<Call>(call);
+    own->args[0].tensor = p.view({n}).narrow(0, begin, have);
+    for (size_t i : blocks) {
+      at::Tensor& t = own->args[i].tensor;
+      if (t.defined()) t = t.view({block}).narrow(0, 0, have);
+    }
+    auto* run = p.scalar_type() == at::kDouble ? in_double : in_float;
+    return Kernel([run, own] { return run(*own); });
+  };
+}
+
 }  // namespace
 
 void AddStepKernels(KernelTable* table) {
-  table->Add("autosp.pack", &Pack);
   table->Add("autosp.grad_norm", &GradNorm);
+  table->Add("autosp.sum_of_squares", &SumOfSquares);
   table->Add("autosp.clip_coefficient", &ClipCoefficient);
   table->Add("autosp.adamw_", Update({0, 1, 3, 4}, &AdamW<float>, &AdamW<double>));
   table->Add("autosp.sgd_", Update({0, 1}, &Sgd<float>, &Sgd<double>));
+  table->Add("autosp.adamw_shard_", ShardUpdate({1, 2, 3, 4}, &AdamW<float>, &AdamW<double>));
+  table->Add("autosp.sgd_shard_", ShardUpdate({1, 2}, &Sgd<float>, &Sgd<double>));
 }
 
 }  // namespace autospc::exec

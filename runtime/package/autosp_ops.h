@@ -8,7 +8,7 @@
 
 namespace autospc {
 
-inline constexpr std::array<std::string_view, 23> kAutospSchemas = {
+inline constexpr std::array<std::string_view, 28> kAutospSchemas = {
     // Conversions between placements. Adjoints: vary <-> all_reduce, first <-> first, shard <->
     // all_gather, all_gather(vary) <-> reduce_scatter, all_to_all <-> all_to_all.
     // R -> V. The same bytes: an alias in the program.
@@ -35,8 +35,6 @@ inline constexpr std::array<std::string_view, 23> kAutospSchemas = {
     "pad_last(Tensor x, int dim, int valid) -> Tensor",
     // S, int64 or given type [block]: element i is start + step * min(rank*block + i, valid-1).
     "positions(Scalar start, Scalar step, int block, int valid, ScalarType dtype) -> Tensor",
-    // The rows of `table` [P*n] that belong to this rank: [n].
-    "rank_rows(Tensor table, int n) -> Tensor",
 
     // The rows index[i] of x along dim, in order, repetitions allowed (kv heads, one slot a rank's need)...
     "take(Tensor x, int dim, int[] index) -> Tensor",
@@ -68,10 +66,9 @@ inline constexpr std::array<std::string_view, 23> kAutospSchemas = {
     // Ends no-grad regions: the value, without a derivative. An alias.
     "stop_gradient(Tensor x) -> Tensor",
 
-    // The step. pack: the tensors' elements one after the other, flat, all of one dtype.
-    "pack(Tensor[] xs) -> Tensor",
-    // Bucket of gradients: sum over ranks, in place.
+    // The step. A gradient's sum over ranks, in place; coalesced: of several, dense and of one dtype, at once.
     "all_reduce_(Tensor(a!) x, str op) -> ()",
+    "all_reduce_coalesced_(Tensor(a!)[] xs, str op) -> ()",
     // float64 []: the square root of the sum of squares, each accumulated in float64.
     "grad_norm(Tensor[] gradients) -> Tensor",
     // float64 []: min(1, max_norm / (norm + 1e-6)), as torch.nn.utils.clip_grad_norm_.
@@ -81,6 +78,21 @@ inline constexpr std::array<std::string_view, 23> kAutospSchemas = {
     "adamw_(Tensor(a!) p, Tensor(b!)? master, Tensor g, Tensor(c!) m, Tensor(d!) v, Tensor? clip, Tensor lr, "
     "Tensor step, float beta1, float beta2, float eps, float weight_decay) -> ()",
     "sgd_(Tensor(a!) p, Tensor(b!)? master, Tensor g, Tensor? clip, Tensor lr, float weight_decay) -> ()",
+
+    // ZeRO (Rajbhandari et al., 2020): a tensor of n elements, flattened row-major, is cut into P blocks of
+    // b = ceil(n / P); rank r owns elements [r*b, min((r+1)*b, n)), its block [b] is zero behind them.
+    // R -> S: the rank's own block.
+    "own_block(Tensor x) -> Tensor",
+    // P -> S, of several tensors of one dtype at once: the rank's own block of each one's sum over ranks.
+    "reduce_scatter_coalesced(Tensor[] xs) -> Tensor[]",
+    // float64 []: the sum of squares, accumulated in float64. S -> P.
+    "sum_of_squares(Tensor[] xs) -> Tensor",
+    // As adamw_ and sgd_, of the rank's own block of p (whole, row-major); master, g, m, v: [b].
+    "adamw_shard_(Tensor(a!) p, Tensor(b!)? master, Tensor g, Tensor(c!) m, Tensor(d!) v, Tensor? clip, Tensor lr, "
+    "Tensor step, float beta1, float beta2, float eps, float weight_decay) -> ()",
+    "sgd_shard_(Tensor(a!) p, Tensor(b!)? master, Tensor g, Tensor? clip, Tensor lr, float weight_decay) -> ()",
+    // Row-major tensors of which each rank holds its own block anew: all blocks to all ranks, in place.
+    "all_gather_coalesced_(Tensor(a!)[] xs) -> ()",
 };
 
 }  // namespace autospc

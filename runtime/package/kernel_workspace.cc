@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "runtime/package/attention_workspace.h"
+#include "runtime/package/coalesced.h"
 #include "runtime/package/kernels.h"
 
 namespace autospc {
@@ -145,7 +146,7 @@ int64_t GradNormWorkspace(const Metas& operands) {
 
 int64_t OwnWorkspace(std::string_view op, const Metas& operands, const Metas& results) {
   if (op.starts_with("autosp.attention")) return AttentionOpWorkspace(op, operands, results);
-  if (op == "autosp.grad_norm") return GradNormWorkspace(operands);
+  if (op == "autosp.grad_norm" || op == "autosp.sum_of_squares") return GradNormWorkspace(operands);
   if (op == "aten.native_layer_norm.default") return CopiesToContiguous(operands) + CopiesToContiguous(results) + Rounded(results.empty() ? 0 : results[0].bytes());
   if (op == "aten.native_layer_norm_backward.default") return LayerNormBackwardWorkspace(operands, results);
   if (op == "aten.logsumexp.default") return LogSumExpWorkspace(operands, results);
@@ -188,6 +189,13 @@ int64_t AllToAllPiece(const TensorMeta& x, const TensorMeta& y) {
   }
   if (grow > 1 || shrink > 1) return common * std::max(first_from, last_from);
   return common * as_seen;
+}
+
+// Elements, or bytes, of one rank's blocks of the tensors.
+int64_t Columns(const Metas& tensors, int64_t ranks, bool in_bytes) {
+  int64_t columns = 0;
+  for (const TensorMeta& t : tensors) columns += (t.numel() + ranks - 1) / ranks * (in_bytes ? ElementBytes(t.dtype) : 1);
+  return columns;
 }
 
 }  // namespace
@@ -243,6 +251,16 @@ int64_t CommunicationWorkspace(std::string_view op, const Metas& operands, const
     return Rounded(std::max(p * p * ElementBytes(x.dtype), std::min(Rounded(reduced.bytes()), kReduceStaging))) +
            (IsDense(reduced) ? 0 : Rounded(reduced.bytes()));
   }
+  if (op == "autosp.all_reduce_coalesced_") {
+    std::vector<int64_t> bytes;
+    for (const TensorMeta& t : operands) bytes.push_back(t.bytes());
+    const CoalescedReduce plan = PlanCoalescedReduce(bytes, ElementBytes(x.dtype), p);
+    return Rounded(plan.packed_bytes) + Rounded(plan.staging_bytes);
+  }
+  if (op == "autosp.reduce_scatter_coalesced") {  // sent and received
+    return 2 * Rounded(p * ElementBytes(x.dtype) * RoundColumns(Columns(operands, p, false), ElementBytes(x.dtype), p));
+  }
+  if (op == "autosp.all_gather_coalesced_") return Rounded(p * RoundColumns(Columns(operands, p, true), 1, p));
   if (op == "autosp.all_gather") return Rounded(p * x.bytes());
   if (results.empty()) return 0;
   // A send and a receive buffer, each of P padded pieces.

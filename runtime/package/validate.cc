@@ -56,7 +56,7 @@ bool PayloadFits(const program::Program& p, int64_t limit) {
     sum.Each(i->args(), [&](const program::Arg* a) { sum.Add(a->s()), sum.Add(a->ints()), sum.Add(a->floats()); });
   });
   sum.Each(p.inputs(), [&](const program::Input* i) { sum.Add(i->name()); });
-  sum.Each(p.outputs(), [&](const program::Output* o) { sum.Add(o->name()); });
+  sum.Each(p.outputs(), [&](const program::Output* o) { sum.Add(o->name()), sum.Add(o->sizes()); });
   sum.Each(p.scalars(), [&](const program::Scalar* s) { sum.Add(s->name()); });
   sum.Each(p.notes(), [&](const program::Note* n) { sum.Add(n->what()), sum.Add(n->why()), sum.Add(n->source()); });
   sum.Each(p.collectives(), [&](const program::Collective* c) { sum.Add(c->op()), sum.Add(c->why()); });
@@ -142,12 +142,19 @@ class Validator {
     const int64_t alignment = is_complex ? ByteSize(t.dtype) / 2 : ByteSize(t.dtype);
     if (t.byte_offset < 0 || t.byte_offset > storage_bytes || t.byte_offset % alignment != 0)
       return Bad("tensor {} '{}' starts at byte {} of a storage of {}", i, t.name, t.byte_offset, storage_bytes);
+    if (t.block_of < 0 || (t.block_of > 0 && !IsBlock(t)))
+      return Bad("tensor {} '{}' with sizes {} is no rank's block of {} elements", i, t.name, FormatSizes(t.sizes), t.block_of);
     if (*numel == 0) return Ok();
     const std::optional<int64_t> extent = Extent(t);
     if (!extent || *extent > (storage_bytes - t.byte_offset) / ByteSize(t.dtype))
       return Bad("tensor {} '{}' with sizes {} and strides {} at byte {} leaves its storage of {} bytes", i, t.name,
                  FormatSizes(t.sizes), FormatSizes(t.strides), t.byte_offset, storage_bytes);
     return Ok();
+  }
+
+  // One of the world's equal blocks, as long as a block must be.
+  bool IsBlock(const program::TensorT& t) const {
+    return t.sizes.size() == 1 && t.strides[0] == 1 && t.sizes[0] == (t.block_of - 1) / p_.world_size + 1;
   }
 
   Status Arg(const program::ArgT& a, size_t i, const std::string& op) const {
@@ -186,6 +193,11 @@ class Validator {
       if (output->kind > program::OutputKind::MAX || !IsTensor(output->tensor) ||
           (output->after != -1 && !IsInstruction(output->after)))
         return Bad("output '{}' is tensor {} after instruction {}", output->name, output->tensor, output->after);
+    for (const auto& output : p_.outputs) {
+      const int64_t whole = p_.tensors[output->tensor]->block_of;
+      if (whole != 0 && CheckedNumel(output->sizes) != whole)
+        return Bad("output '{}' is a block of {} elements, of a whole with sizes {}", output->name, whole, FormatSizes(output->sizes));
+    }
     for (const auto& scalar : p_.scalars)
       if (!IsTensor(scalar->tensor) || CheckedNumel(p_.tensors[scalar->tensor]->sizes) != 1)
         return Bad("scalar '{}' is not a tensor of one element", scalar->name);

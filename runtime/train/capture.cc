@@ -2,8 +2,14 @@
 
 #include <ATen/Dispatch.h>
 #include <ATen/ops/empty_strided.h>
+#include <ATen/ops/zeros.h>
 
+#include <algorithm>
 #include <cmath>
+#include <cstring>
+
+#include "runtime/dist/communicator.h"
+#include "runtime/package/dtype.h"
 
 namespace autospc::train {
 namespace {
@@ -38,18 +44,25 @@ double SumOfSquares(const at::Tensor& t) {  // over any strides, in the order of
 
 }  // namespace
 
-Result<Capture> Capture::Make(const exec::Executor& executor, bool gradients) {
+Result<Capture> Capture::Make(const exec::Executor& executor, bool gradients, bool keep) {
   Capture capture;
+  capture.executor_ = &executor;
+  int64_t largest = 0;  // bytes of all ranks' blocks
   for (const auto& output : executor.program().outputs) {
     if (output->kind == program::OutputKind::Loss) capture.has_loss_ = true;
     if (output->kind == program::OutputKind::GradNorm) capture.has_norm_ = true;
     if (output->kind != program::OutputKind::Gradient || !gradients) continue;
     const at::Tensor& value = executor.tensor(output->tensor);
     const program::TensorT& t = *executor.program().tensors[output->tensor];
-    at::Tensor copy = at::empty_strided(value.sizes(), value.strides(), value.options());
-    capture.gradients_.push_back({output->name, t.dtype, t.sizes, t.strides, copy.data_ptr()});
+    if (t.block_of > 0) largest = std::max(largest, static_cast<int64_t>(value.nbytes()) * executor.context().world_size);
+    if (!keep) continue;
+    const std::vector<int64_t>& sizes = t.block_of > 0 ? output->sizes : t.sizes;
+    const std::vector<int64_t> strides = t.block_of > 0 ? ContiguousStrides(sizes) : t.strides;
+    at::Tensor copy = at::empty_strided(sizes, strides, value.options());
+    capture.gradients_.push_back({output->name, t.dtype, sizes, strides, copy.data_ptr()});
     capture.copies_.push_back(std::move(copy));
   }
+  if (largest > 0) capture.blocks_ = at::zeros({largest}, at::TensorOptions().dtype(at::kByte));
   if (!capture.has_loss_) {
     return Error{Code::kBadInput, "the program has no loss", "", "compile a model that returns its loss"};
   }
@@ -67,16 +80,26 @@ Status Capture::Take(const program::OutputT& output, const at::Tensor& value) {
       break;
     case program::OutputKind::Gradient:
       if (sum_squares_) squares_ += SumOfSquares(value);
-      for (size_t i = 0; i < copies_.size(); ++i) {
-        if (gradients_[i].name == output.name) {
-          copies_[i].copy_(value);
-          break;
-        }
-      }
+      if (blocks_.defined() && executor_->program().tensors[output.tensor]->block_of > 0) return Gather(output, value);
+      if (at::Tensor* copy = CopyOf(output.name)) copy->copy_(value);
       break;
     default:
       break;
   }
+  return Ok();
+}
+
+at::Tensor* Capture::CopyOf(const std::string& name) {
+  for (size_t i = 0; i < copies_.size(); ++i) {
+    if (gradients_[i].name == name) return &copies_[i];
+  }
+  return nullptr;
+}
+
+Status Capture::Gather(const program::OutputT& output, const at::Tensor& block) {
+  const int64_t bytes = static_cast<int64_t>(block.nbytes());
+  RETURN_IF_ERROR(executor_->context().communicator->AllGather(block.const_data_ptr(), blocks_.data_ptr(), bytes));
+  if (at::Tensor* copy = CopyOf(output.name)) std::memcpy(copy->data_ptr(), blocks_.const_data_ptr(), copy->nbytes());
   return Ok();
 }
 

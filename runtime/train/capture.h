@@ -12,8 +12,10 @@ namespace autospc::train {
 
 class Capture {
  public:
-  // Memory for the gradients is taken here, so that a step takes none.
-  static Result<Capture> Make(const exec::Executor& executor, bool gradients);
+  // `gradients`: whether the job wants them, the same on all ranks; `keep`: whether this rank keeps them. Those of which
+  // each rank has a block (ZeRO) are gathered as they become final, so all ranks take part. Memory for the gradients
+  // is taken here, so that a step takes none. The executor outlives the capture.
+  static Result<Capture> Make(const exec::Executor& executor, bool gradients, bool keep = true);
 
   Status Take(const program::OutputT& output, const at::Tensor& value);  // for Executor::Step
   exec::Executor::OnOutput OnOutput() {
@@ -30,9 +32,14 @@ class Capture {
   double loss_ = 0;
   double norm_ = 0;
   double squares_ = 0;
+  Status Gather(const program::OutputT& output, const at::Tensor& block);
+  at::Tensor* CopyOf(const std::string& name);
+
+  const exec::Executor* executor_ = nullptr;
   bool has_loss_ = false, has_norm_ = false, sum_squares_ = false;
   std::vector<ComputedGradient> gradients_;
   std::vector<at::Tensor> copies_;  // of gradients_, in the same order
+  at::Tensor blocks_;               // all ranks' blocks of one gradient; undefined where none is in blocks
 };
 
 }  // namespace autospc::train

@@ -117,7 +117,16 @@ void StartMasters(const program::ProgramT& program, exec::Executor* executor) {
                                                 std::string_view(s.name).substr(0, s.name.size() - kSuffix.size()));
     const int to = FirstTensor(program, static_cast<int>(i)),
               from = parameter < 0 ? -1 : FirstTensor(program, parameter);
-    if (to >= 0 && from >= 0) executor->tensor(to).copy_(executor->tensor(from));
+    if (to < 0 || from < 0) continue;
+    const at::Tensor &master = executor->tensor(to), &whole = executor->tensor(from);
+    if (program.tensors[to]->block_of == 0) {
+      master.copy_(whole);
+      continue;
+    }
+    // ZeRO: the rank's own block of the flattened parameter.
+    const int64_t n = whole.numel(), begin = std::min(n, executor->context().rank * master.numel());
+    const int64_t have = std::min(master.numel(), n - begin);
+    master.narrow(0, 0, have).copy_(whole.reshape({n}).narrow(0, begin, have));
   }
 }
 

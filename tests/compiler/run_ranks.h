@@ -32,7 +32,9 @@ struct CompiledGraph {
 struct CompileHooks {
   ConstantReader constants;                    // of buffers and constants; empty: nothing can be read
   std::function<void(ir::Graph&)> partitioned;  // sees, and may change, the graph between partition and trace
+  std::function<void(ir::Graph&)> joint;        // ... and the differentiated one before the step's passes
   bool verify_placements = true;               // of the joint graph
+  PassContext context;                         // optimiser, ZeRO, …; ranks, strategy and constants are set from here
 };
 
 // As compiler/driver.cc does from the canonical passes on. AUTOSPC_PRINT_AFTER=PASS|all shows the graph in between.
@@ -43,7 +45,7 @@ inline Result<CompiledGraph> CompileGraph(ir::Graph graph, int ranks, const std:
   PassManagerOptions options;
   if (const char* after = std::getenv("AUTOSPC_PRINT_AFTER")) options.print_after = {after};
   PassManager manager(registry, options);
-  PassContext context;
+  PassContext context = hooks.context;
   context.ranks = ranks;
   context.strategy = strategy;
   context.constants = hooks.constants;
@@ -52,6 +54,7 @@ inline Result<CompiledGraph> CompileGraph(ir::Graph graph, int ranks, const std:
   RETURN_IF_ERROR(manager.Run(graph, context, passes));
   if (hooks.partitioned) hooks.partitioned(graph);
   ASSIGN_OR_RETURN(ir::Graph joint, autodiff::Trace(graph));
+  if (hooks.joint) hooks.joint(joint);
   options.verify_placements = hooks.verify_placements;
   PassManager step(registry, options);
   RETURN_IF_ERROR(step.Observe(joint, "differentiate"));

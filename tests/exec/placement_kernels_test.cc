@@ -145,10 +145,46 @@ TEST_P(PlacementKernelTest, RowsPastTheEnd) {
          [&, b = block](int r) { return ShardOf(x, 1, b, r, true); });
   Expect(
       "autosp.first", {}, [&](int) { return x; }, [&](int r) { return r == 0 ? x : at::zeros_like(x); });
-  const at::Tensor table = Data({ranks * 3});
-  Expect(
-      "autosp.rank_rows", {B::I(3)}, [&](int) { return table; },
-      [&](int r) { return table.narrow(0, r * 3, 3).contiguous(); });
+}
+
+// Rows of any order and number: taken one by one, and their cotangents added up where they came from.
+TEST_P(PlacementKernelTest, TakeAndItsAdjoint) {
+  const int64_t size = 4;
+  for (const std::vector<int64_t>& index :
+       {std::vector<int64_t>{0, 1, 1, 3}, {3, 3, 3}, {2}, {0, 1, 2, 3}, {1, 0, 0, 1, 3, 2, 3}}) {
+    for (int64_t dim : {0, 1, 2}) {
+      std::vector<int64_t> sizes = {2, 3, 5};
+      sizes[dim] = size;
+      const auto x = [&](int r) { return Data(sizes, r); };
+      Expect("autosp.take", {B::I(dim), B::Is(index)}, x,
+             [&](int r) { return x(r).index_select(dim, at::tensor(index)).contiguous(); });
+      sizes[dim] = static_cast<int64_t>(index.size());
+      const auto g = [&](int r) { return Data(sizes, r); };
+      Expect("autosp.take_backward", {B::I(dim), B::Is(index), B::I(size)}, g, [&](int r) {
+        std::vector<int64_t> whole = sizes;
+        whole[dim] = size;
+        return at::zeros(whole).index_add(dim, at::tensor(index), g(r));  // small whole numbers: exact in any order
+      });
+    }
+  }
+}
+
+// A result that lies in pieces (every other column of a wider buffer) is reduced in a dense copy. It is larger than
+// a round of the transport, so that the copy and the rounds share the planned scratch.
+TEST(CollectiveKernelTest, AnAllReduceIntoPiecesStaysInItsWorkspace) {
+  for (const auto& [op, width] : {std::pair{"sum", int64_t{700'000}}, {"max", int64_t{700'000}}, {"sum", int64_t{5}}}) {
+    ProgramBuilder b(2);
+    const int in = b.Tensor(at::kDouble, {2, width});
+    const int out = b.Tensor(at::kDouble, {2, width}, {2 * width, 2}, StorageKind::Activation);
+    b.Add("autosp.all_reduce", {B::T(in), B::S(op)}, {out});
+    const at::Tensor mine = at::arange(2 * width, at::kDouble).remainder(101).view({2, width});
+    RunRanks(
+        b, 2, [&](int r, Executor& e) { e.tensor(in).copy_(mine * (r + 1)); },
+        [&, name = std::string_view(op)](int, Executor& e) {
+          EXPECT_TRUE(at::equal(e.tensor(out), mine * (name == "sum" ? 3 : 2)));
+          EXPECT_EQ(e.OutsideBytes(), 0);
+        });
+  }
 }
 
 TEST_P(PlacementKernelTest, PositionsClampAtTheLastOne) {

@@ -1,4 +1,6 @@
 // The placement rules: lawful programs pass, and each broken rule is reported once.
+#include <algorithm>
+
 #include <gtest/gtest.h>
 
 #include "passes/ir/parser.h"
@@ -169,7 +171,7 @@ TEST(Placements, TheAdjointOfAllReduceDoesNotReduce) {
 
 TEST(Placements, ABucketIsReducedInPlace) {
   const std::string bucket = std::string(kBackward) + R"(
-    %b = autosp.pack([%gw, %gw]) : f32[128]{1} !phase step
+    %b = aten.cat.default([%gw, %gw], 0) : f32[128]{1} !phase step
     autosp.all_reduce_(%b, "sum") !phase step
     %g = aten.as_strided.default(%b, [8, 8], [8, 1], 0) : f32[8, 8]{8, 1} base %b !phase step
     %lr = aten.full.default([], 0.1) : f64[]{} !phase step
@@ -182,6 +184,49 @@ TEST(Placements, ABucketIsReducedInPlace) {
   ASSERT_EQ(lines.size(), 2u);
   EXPECT_NE(lines[0].find("an update is the same on all ranks only if its operands are R"), std::string::npos)
       << lines[0];
+}
+
+// ZeRO 2 of two elements a rank: the gradient's block, the update of the parameter's own block, the gather.
+std::string Sharded(const std::string& updates) {
+  return R"(graph @g {
+    input %w : f32[7]{1} R parameter "w" grad
+    input %m : f32[2]{1} S(dim=0, valid=7, block=2, outer=1, inner=1) state "w.master"
+    input %lr : f64[]{} R state "lr"
+    %v = autosp.vary(%w) : f32[7]{1} V base %w
+    %p = autosp.first(%v) : f32[7]{1} P !phase backward
+)" + updates + R"(
+    output gradient %g "w"
+  })";
+}
+constexpr std::string_view kScatter =
+    "%g = autosp.reduce_scatter_coalesced([%p]) : f32[2]{1} S(dim=0, valid=7, block=2, outer=1, inner=1) !phase step\n";
+constexpr std::string_view kShardUpdate = "autosp.sgd_shard_(%w, %m, %g, none, %lr, 0.0) !phase step\n";
+constexpr std::string_view kGather = "autosp.all_gather_coalesced_([%w]) !phase step\n";
+
+TEST(Placements, BlocksOfTheStateGradientAndParameter) {
+  const std::string lawful = std::string(kScatter) + std::string(kShardUpdate) + std::string(kGather);
+  EXPECT_EQ(Check(Sharded(lawful)), Lines());
+}
+
+TEST(Placements, AParameterOfWhichRanksHaveOtherBlocksIsGathered) {
+  const std::string updated = std::string(kScatter) + std::string(kShardUpdate);
+  EXPECT_EQ(Check(Sharded(updated)), Lines{"graph: of %w each rank has updated its own block, and nothing gathers them"});
+  const std::string read = updated + "%y = aten.neg.default(%v) : f32[7]{1} V !phase step\n" + std::string(kGather);
+  EXPECT_EQ(Check(Sharded(read)), Lines{"aten.neg.default of %y: reads %v, of which each rank has another block anew"});
+  const std::string twice = updated + std::string(kGather) + std::string(kGather);
+  EXPECT_EQ(Check(Sharded(twice)), Lines{"autosp.all_gather_coalesced_: %w is the same on all ranks already"});
+}
+
+TEST(Placements, ABlockIsOneOfItsTensor) {
+  std::string wrong = std::string(kScatter) + std::string(kShardUpdate) + std::string(kGather);
+  wrong.replace(wrong.find("valid=7"), 7, "valid=6");
+  const Lines lines = Check(Sharded(wrong));
+  const std::string expected =
+      "autosp.reduce_scatter_coalesced of %g: %g is S(dim=0, valid=6, block=2, outer=1, inner=1), no block of the 7 "
+      "elements of %p";
+  EXPECT_EQ(std::count(lines.begin(), lines.end(), expected), 1);
+  EXPECT_EQ(Check(Sharded("%g = autosp.own_block(%p) : f32[2]{1} S(dim=0, valid=7, block=2, outer=1, inner=1)\n")),
+            Lines{"autosp.own_block of %g: %p is P, not R"});
 }
 
 TEST(Placements, AGraphWithoutPlacementsHasNoViolation) {
