@@ -38,6 +38,9 @@ std::string Swatch(size_t group) { return fmt::format("<i class=\"swatch g{}\"><
 
 std::string Code(std::string_view text) { return text.empty() ? "" : fmt::format("<code>{}</code>", Breakable(text)); }
 
+// In running text: no places to break but those of the line.
+std::string Word(std::string_view text) { return fmt::format("<code>{}</code>", Escape(text)); }
+
 std::string SourceOf(const program::ProgramT& p, const program::InstructionT& i) {
   return i.source >= 0 && i.source < static_cast<int>(p.sources.size()) ? p.sources[i.source] : "";
 }
@@ -57,12 +60,14 @@ int64_t BytesSent(const program::ProgramT& p) {
   return sum;
 }
 
+// "1 rank", "8 ranks".
+std::string Of(int64_t count, std::string_view what) { return fmt::format("{}\u00a0{}{}", Count(count), what, count == 1 ? "" : "s"); }
+
 std::string Lede(const Subject& s) {
   const program::ProgramT& p = s.program;
   const int64_t peak = s.memory.peak_bytes();
-  std::string text = fmt::format("One training step on {} {}, {} tokens of {} {} each. A rank holds at most <b>{}</b>", Count(p.world_size),
-                                 p.world_size == 1 ? "rank" : "ranks", Count(p.seq_len), Count(p.batch),
-                                 p.batch == 1 ? "sequence" : "sequences", Bytes(peak));
+  std::string text = fmt::format("One training step over {} of {} tokens on {}. A rank holds at most <b>{}</b>",
+                                 Of(p.batch, "sequence"), Count(p.seq_len), Of(p.world_size, "rank"), Bytes(peak));
   if (s.budget <= 0) return text + ".";
   if (peak <= s.budget) return text + fmt::format(", {} under the budget of {}.", Bytes(s.budget - peak), Bytes(s.budget));
   return text + fmt::format(", <b>{} over</b> the budget of {}.", Bytes(peak - s.budget), Bytes(s.budget));
@@ -75,15 +80,15 @@ std::string Tiles(const Subject& s) {
   };
   const int64_t peak = s.memory.peak_bytes();
   tile("Peak of a rank", Bytes(peak),
-       fmt::format("{} kept, {} arena", Bytes(s.memory.persistent_bytes), Bytes(s.memory.arena_bytes)));
+       fmt::format("{} kept<br>{} arena", Bytes(s.memory.persistent_bytes), Bytes(s.memory.arena_bytes)));
   if (s.budget > 0) tile("Budget of a rank", Bytes(s.budget), fmt::format("{:.1f}\u00a0% used", Percent(peak, s.budget)));
   if (s.chosen) {
     const double again = s.chosen->recompute_seconds;
     tile("Time of a step, estimated", Seconds(s.chosen->seconds),
          again > 0 ? fmt::format("{:.1f}\u00a0% of it runs again", 100 * again / s.chosen->seconds) : "nothing runs again");
   }
-  tile("Compute of a rank", Flops(s.program.flops), fmt::format("in {} instructions", Count(s.program.instructions.size())));
-  tile("Sent by a rank", Bytes(BytesSent(s.program)), fmt::format("in {} collectives", Count(s.program.collectives.size())));
+  tile("Compute of a rank", Flops(s.program.flops), fmt::format("in {}", Of(s.program.instructions.size(), "instruction")));
+  tile("Sent by a rank", Bytes(BytesSent(s.program)), fmt::format("in {}", Of(s.program.collectives.size(), "collective")));
   return out;
 }
 
@@ -133,20 +138,20 @@ std::string MemoryText(const Subject& s) {
   const program::InstructionT& peak = *s.program.instructions[m.peak_instruction];
   const std::string source = SourceOf(s.program, peak);
   return fmt::format(
-      "<p>Most is alive at instruction {} of {}, {}{}: {} of the arena, which is laid out in {} ({:.1f}\u00a0% filled then). "
-      "{} stay from step to step.</p>",
-      Count(m.peak_instruction), Count(s.program.instructions.size()), Code(peak.op), source.empty() ? "" : ", " + Code(source),
+      "<p>Most is alive at instruction {} of {}, {}{}: {} of the arena, which is laid out in {} ({:.1f}\u00a0% of it filled). "
+      "Beside it {} stay from step to step: parameters, optimiser states, inputs.</p>",
+      Count(m.peak_instruction), Count(s.program.instructions.size()), Word(peak.op), source.empty() ? "" : ", " + Word(source),
       Bytes(m.live_bytes), Bytes(m.arena_bytes), Percent(m.live_bytes, m.arena_bytes), Bytes(m.persistent_bytes));
 }
 
 std::string LargestTable(const Subject& s) {
   Table table{"The largest buffers of the arena alive at the peak",
-              {{"Bytes", true}, {"Share", true}, {"Kind"}, {"Buffer"}, {"Source"}, {"From", true}, {"To", true}}, {}, {}};
+              {{"Bytes", true}, {"Buffer"}, {"Kind"}, {"Source"}, {"Share", true}, {"From", true}, {"To", true}}, {}, {}};
   for (const int i : s.memory.largest) {
     const program::StorageT& b = *s.program.storages[i];
     const auto group = static_cast<size_t>(GroupOf(b.kind));
-    table.rows.push_back({Bytes(b.bytes), fmt::format("{:.1f}\u00a0%", Percent(b.bytes, s.memory.live_bytes)),
-                          Swatch(group) + std::string(kGroupNames[group]), Code(b.name), Code(b.source), Count(b.first), Count(b.last)});
+    table.rows.push_back({Bytes(b.bytes), Code(b.name), fmt::format("<span class=\"kind\">{}{}</span>", Swatch(group), kGroupNames[group]), Code(b.source),
+                          fmt::format("{:.1f}\u00a0%", Percent(b.bytes, s.memory.live_bytes)), Count(b.first), Count(b.last)});
   }
   return table.rows.empty() ? "" : Html(table);
 }
@@ -236,7 +241,7 @@ Result<std::string> HtmlReport(const Compiled& compiled) {
   KeepIf(&page, "samples", !s.memory.samples.empty());
   const Parts parts = {
       {"title", Escape(p.name)},
-      {"policy", fmt::format("default-src 'none'; style-src 'unsafe-inline'; script-src '{}'", PolicyHash(assets::kScript))},
+      {"policy", fmt::format("default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src '{}'", PolicyHash(assets::kScript))},
       {"style", std::string(assets::kStyle)},
       {"script", std::string(assets::kScript)},
       {"data", ScriptJson(report::Data(p, s.curve, s.budget, s.memory, s.map))},

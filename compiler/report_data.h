@@ -17,7 +17,7 @@ namespace autospc::report {
 enum class Group : uint8_t { kWeights, kOptimizer, kOther, kGradients, kActivations, kWorkspace, kCommunication };
 inline constexpr size_t kGroups = 7;
 inline constexpr std::array<std::string_view, kGroups> kGroupNames = {
-    "parameters", "optimiser", "inputs, buffers, constants", "gradients", "activations", "workspace", "communication"};
+    "parameters", "optimiser", "inputs, buffers", "gradients", "activations", "workspace", "communication"};
 Group GroupOf(program::StorageKind kind);
 using GroupBytes = std::array<int64_t, kGroups>;
 

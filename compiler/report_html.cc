@@ -1,6 +1,7 @@
 #include "compiler/report_html.h"
 
 #include <array>
+#include <cmath>
 #include <cstdlib>
 
 #include <fmt/format.h>
@@ -101,7 +102,7 @@ std::string Bytes(int64_t bytes) {
 std::string Seconds(double seconds) {
   static constexpr std::array<std::pair<double, const char*>, 4> kUnits = {{{1, "s"}, {1e-3, "ms"}, {1e-6, "µs"}, {1e-9, "ns"}}};
   for (const auto& [scale, unit] : kUnits) {
-    if (seconds >= 99.95) return fmt::format("{:.0f}\u00a0s", seconds);
+    if (seconds >= 99.95) return Count(std::llround(seconds)) + "\u00a0s";
     if (seconds >= scale) return fmt::format("{:.{}f}\u00a0{}", seconds / scale, seconds / scale >= 9.995 ? 1 : 2, unit);
   }
   return "0\u00a0s";
@@ -123,7 +124,7 @@ std::string Html(const Table& table) {
   };
   std::vector<std::string> titles;
   for (const Column& column : table.columns) titles.push_back(Escape(column.title));
-  std::string out = fmt::format("<div class=\"frame\" tabindex=\"0\" role=\"region\" aria-label=\"{0}\"><table>\n<caption>{0}</caption>\n<thead>",
+  std::string out = fmt::format("<h3>{0}</h3>\n<div class=\"frame\" tabindex=\"0\" role=\"region\" aria-label=\"{0}\"><table aria-label=\"{0}\">\n<thead>",
                                 Escape(table.caption));
   std::string head = row(titles, "th");
   ReplaceAll(&head, "<th", "<th scope=\"col\"");

@@ -9,21 +9,37 @@ class ArenaMap extends Timeline {
     // Large ones first, so that a small one is never hidden.
     this.order = Uint32Array.from({length: this.count}, (_, i) => i).sort((a, b) => m.bytes[b] * m.length[b] - m.bytes[a] * m.length[a]);
     this.hovered = -1;
+    this.wholeHeight();
     this.what = this.readout.appendChild(el('div', 'what'));
     this.tell();
   }
-  y(offset) { return this.bottom - (offset / data.arena) * (this.bottom - this.top); }
+  wholeHeight() { this.low = 0, this.high = data.arena; }
+  // A rectangle dragged open shows its part of the arena too; a flat one shows its stretch of time alone.
+  zoomHeight(drag) {
+    if (Math.abs(drag.toY - drag.fromY) < 16) return;
+    const offset = (y) => this.high - ((clamp(y, this.top, this.bottom) - this.top) / (this.bottom - this.top)) * (this.high - this.low);
+    const [low, high] = [offset(drag.fromY), offset(drag.toY)].sort((a, b) => a - b);
+    if (high - low >= 256) this.low = low, this.high = high;
+  }
+  dragged() {
+    const [a, b] = [this.drag.fromY, this.drag.toY].map((y) => clamp(y, this.top, this.bottom)).sort((p, q) => p - q);
+    return b - a < 16 ? super.dragged() : [a, b];
+  }
+  y(offset) { return this.bottom - ((offset - this.low) / (this.high - this.low)) * (this.bottom - this.top); }
   rectangle(i) {
     const x0 = Math.max(this.left, this.x(this.first[i])), x1 = Math.min(this.right, this.x(this.first[i] + data.map.length[i]));
-    const y1 = this.y(this.offset[i]), y0 = this.y(this.offset[i] + data.map.bytes[i]);
+    const y1 = Math.min(this.bottom, this.y(this.offset[i])), y0 = Math.max(this.top, this.y(this.offset[i] + data.map.bytes[i]));
     return [x0, y0, x1 - x0, y1 - y0];
   }
-  visible(i) { return this.first[i] < view.to && this.first[i] + data.map.length[i] > view.from; }
+  visible(i) {
+    return this.first[i] < view.to && this.first[i] + data.map.length[i] > view.from && this.offset[i] < this.high &&
+        this.offset[i] + data.map.bytes[i] > this.low;
+  }
 
   draw(c) {
     this.layout(30);
     this.bands(c, 17);
-    this.axes(c, data.arena, (v) => this.y(v));
+    this.axes(c, this.low, this.high, (v) => this.y(v));
     const named = [];
     for (const i of this.order) {
       if (!this.visible(i)) continue;
@@ -49,7 +65,7 @@ class ArenaMap extends Timeline {
     if (data.peak >= view.from && data.peak < view.to) {
       const x = crisp(this.x(data.peak + 0.5));
       line(c, x, this.top, x, this.bottom, colors.ink, [2, 3]);
-      label(c, 'peak', x, this.top - 13, {align: 'center', weight: '600', left: this.left, right: this.right});
+      label(c, 'peak', x + 8, this.bottom - 12, {weight: '600', left: this.left, right: this.right});
     }
   }
   drawCursor(c) {

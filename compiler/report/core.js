@@ -23,7 +23,7 @@ function bytesText(bytes) {
 }
 function secondsText(s) {
   if (!(s > 0)) return '0\u00a0s';
-  if (s >= 99.95) return s.toFixed(0) + '\u00a0s';
+  if (s >= 99.95) return count(Math.round(s)) + '\u00a0s';
   const [scale, unit] = s >= 1 ? [1, 's'] : s >= 1e-3 ? [1e3, 'ms'] : s >= 1e-6 ? [1e6, 'µs'] : [1e9, 'ns'];
   return (s * scale).toFixed(s * scale >= 9.995 ? 1 : 2) + '\u00a0' + unit;
 }
@@ -37,7 +37,7 @@ function ticks(low, high, wanted) {
   const power = Math.pow(10, Math.floor(Math.log10(raw)));
   const step = power * ([1, 2, 5, 10].find((f) => f * power >= raw * 0.999) || 10);
   const out = [];
-  for (let i = Math.ceil(low / step - 1e-9); i * step <= high * (1 + 1e-12) + 1e-300; ++i) out.push(i * step);
+  for (let i = Math.ceil(low / step - 1e-9); i * step <= high * (1 + 1e-12) + 1e-300; ++i) out.push(i * step || 0);
   return out;
 }
 // Ticks and their texts in the unit in which `high` is at least 1.
@@ -48,7 +48,7 @@ function byteTicks(low, high, wanted) {
 }
 function secondTicks(low, high, wanted) {
   const [scale, unit] = high >= 1 ? [1, 's'] : high >= 1e-3 ? [1e3, 'ms'] : high >= 1e-6 ? [1e6, 'µs'] : [1e9, 'ns'];
-  return ticks(low * scale, high * scale, wanted).map((v) => [v / scale, +v.toPrecision(10) + '\u00a0' + unit]);
+  return ticks(low * scale, high * scale, wanted).map((v) => [v / scale, count(+v.toPrecision(10)) + '\u00a0' + unit]);
 }
 
 let colors = {};
@@ -87,9 +87,11 @@ class Plot {
   }
   get narrow() { return this.width < 560; }
   begin(layer) {
-    const canvas = this.layers[layer], scale = window.devicePixelRatio || 1;
-    this.width = this.box.clientWidth;
-    this.height = this.box.clientHeight;
+    return this.prepare(this.layers[layer], this.box.clientWidth, this.box.clientHeight, window.devicePixelRatio || 1);
+  }
+  prepare(canvas, width, height, scale) {
+    this.width = width;
+    this.height = height;
     const [w, h] = [Math.round(this.width * scale), Math.round(this.height * scale)];
     if (canvas.width !== w || canvas.height !== h) canvas.width = w, canvas.height = h;
     const c = canvas.getContext('2d');
@@ -107,6 +109,14 @@ class Plot {
     if (this.box.clientWidth === 0) return;
     this.draw(this.begin(0));
     this.drawCursor(this.begin(1));
+  }
+  // The picture as printed: an image in the colours of paper, for a canvas drawn when printing starts stays blank.
+  drawPaper() {
+    const canvas = el('canvas'), image = el('img', 'paper');
+    this.draw(this.prepare(canvas, 720, this.box.clientHeight, 2));
+    image.alt = this.box.dataset.label;
+    image.src = canvas.toDataURL();
+    this.box.after(image);
   }
   moveCursor() {
     if (this.width) this.drawCursor(this.begin(1));

@@ -1,4 +1,5 @@
 // Time against memory: one point a candidate.
+const inside = ([left, top, w, h], x, y) => x > left - 5 && x < left + w + 5 && y > top - 5 && y < top + h + 5;
 class Curve extends Plot {
   constructor() {
     super('curve');
@@ -108,7 +109,7 @@ class Curve extends Plot {
     c.strokeStyle = p.chosen || p.rule ? colors.raised : p.best ? colors.raised : colors.faint;
     c.stroke();
   }
-  // The choice and the rules of others by name, each at the first place around its point where it is free.
+  // The choice and the rules of others by name, each at the free place around its point that hides the fewest points.
   names(c, placed) {
     const free = ([x, y, w, h]) => x >= this.left && x + w <= this.right + 4 && y >= this.top && y + h <= this.bottom &&
         placed.every(([a, b, v, u]) => x + w < a || a + v < x || y + h < b || b + u < y);
@@ -119,7 +120,10 @@ class Curve extends Plot {
       c.font = '600 12px ' + colors.text;
       const w = c.measureText(text).width;
       const tries = [[12, 0], [-12 - w, 0], [-w / 2, -19], [-w / 2, 19], [10, -16], [-10 - w, -16], [10, 16], [-10 - w, 16], [-w / 2, -36], [-w / 2, 36]];
-      const place = tries.find(([dx, dy]) => free([x + dx - 3, y + dy - 8, w + 6, 16])) || tries[2];
+      const at = ([dx, dy]) => [x + dx - 3, y + dy - 8, w + 6, 16];
+      const hidden = (box) => this.points.filter((q) => inside(box, this.x(q.peak), this.y(q.seconds))).length;
+      const places = tries.filter((t) => free(at(t)));
+      const place = places.length ? places.reduce((a, b) => (hidden(at(b)) < hidden(at(a)) ? b : a)) : tries[2];
       placed.push(label(c, text, x + place[0], y + place[1], {weight: '600', left: this.left, right: this.right}));
     }
   }

@@ -1,21 +1,19 @@
-// Draws what the page has a place for, and again when colours change or the page is printed.
+// Draws what the page has a place for, and again when the colours change.
 readColors();
 if (document.getElementById('memory')) new MemoryChart();
 if (document.getElementById('arena')) new ArenaMap();
 if (document.getElementById('curve')) new Curve();
-function repaint() {
+for (const plot of Plot.all) plot.redrawNow();
+matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => {
   readColors();
   for (const plot of Plot.all) plot.redrawNow();
-}
-matchMedia('(prefers-color-scheme: dark)').addEventListener('change', repaint);
-// Paper is white: the canvases are drawn in light colours before it is printed, and again after.
-addEventListener('beforeprint', () => {
+});
+// For printers, once the page is there.
+setTimeout(() => {
   document.documentElement.dataset.print = '';
-  for (const more of document.querySelectorAll('details')) more.dataset.open = more.open, more.open = true;
-  repaint();
-});
-addEventListener('afterprint', () => {
+  readColors();
+  for (const plot of Plot.all) plot.drawPaper();
   delete document.documentElement.dataset.print;
-  for (const more of document.querySelectorAll('details')) more.open = more.dataset.open === 'true';
-  repaint();
-});
+  readColors();
+  for (const plot of Plot.all) plot.redrawNow();
+}, 200);

@@ -1,5 +1,5 @@
 // The step's time axis, which the memory chart and the arena's map share, and the memory chart.
-const kPhases = ['forward', 'backward', 'step'];
+const kPhases = ['forward', 'backward', 'update'];
 const samples = {
   begin: sums(data.samples.begin),
   bytes: data.samples.bytes.map((list) => sums(list).map((v) => v * 64)),
@@ -39,7 +39,11 @@ function show(from, to, name) {
   view.from = clamp(Math.round(from), 0, data.instructions - Math.round(width));
   view.to = view.from + Math.round(width);
   view.name = view.to - view.from === data.instructions ? 'Whole step' : name || '';
-  for (const chart of view.charts) chart.redraw(), chart.markTools();
+  for (const chart of view.charts) {
+    if (name) chart.wholeHeight();
+    chart.redraw();
+    chart.markTools();
+  }
 }
 function moveTo(instruction) {
   view.cursor = instruction;
@@ -54,8 +58,8 @@ class Timeline extends Plot {
     this.drag = null;
     this.box.addEventListener('pointerdown', (event) => {
       if (event.pointerType !== 'mouse' || event.button !== 0) return;
-      const x = event.clientX - this.box.getBoundingClientRect().left;
-      this.drag = {from: x, to: x};
+      const box = this.box.getBoundingClientRect(), [x, y] = [event.clientX - box.left, event.clientY - box.top];
+      this.drag = {from: x, to: x, fromY: y, toY: y};
       this.box.setPointerCapture(event.pointerId);
     });
     this.box.addEventListener('pointerup', () => {
@@ -63,14 +67,20 @@ class Timeline extends Plot {
       this.drag = null;
       if (drag && Math.abs(drag.to - drag.from) > 6) {
         const [a, b] = [this.instruction(drag.from), this.instruction(drag.to)].sort((p, q) => p - q);
+        this.zoomHeight(drag);
         show(a, b + 1);
       }
       this.moveCursor();
     });
     this.box.addEventListener('pointercancel', () => { this.drag = null; });
     this.box.addEventListener('pointerleave', () => this.leave());
-    this.box.addEventListener('dblclick', () => show(0, data.instructions));
+    this.box.addEventListener('dblclick', () => show(0, data.instructions, 'Whole step'));
   }
+
+  // Of the vertical axis: nothing to do for bytes alive.
+  zoomHeight(drag) {}
+  wholeHeight() {}
+  dragged() { return [this.top, this.bottom]; }
 
   addTools() {
     const box = this.figure.querySelector('.tools');
@@ -83,7 +93,7 @@ class Timeline extends Plot {
     }
     if (data.peak >= 0 && data.instructions > 40) {
       const reach = Math.max(12, Math.round(data.instructions / 60));
-      choices.push(['Around the peak', data.peak - reach, data.peak + reach]);
+      choices.push(['Peak', data.peak - reach, data.peak + reach]);
     }
     this.buttons = [];
     if (choices.length > 1) {
@@ -116,10 +126,10 @@ class Timeline extends Plot {
   }
 
   // Grid lines and texts of both axes, the strip of phases under the plot.
-  axes(c, high, yOf) {
+  axes(c, low, high, yOf) {
     c.textBaseline = 'middle';
     c.textAlign = 'right';
-    for (const [value, text] of byteTicks(0, high, this.narrow ? 4 : 6)) {
+    for (const [value, text] of byteTicks(low, high, this.narrow ? 4 : 6)) {
       const y = crisp(yOf(value));
       line(c, this.left, y, this.right, y, colors.rule);
       c.fillStyle = colors.muted;
@@ -163,7 +173,8 @@ class Timeline extends Plot {
       const [a, b] = [this.drag.from, this.drag.to].map((x) => clamp(x, this.left, this.right)).sort((p, q) => p - q);
       c.globalAlpha = 0.15;
       c.fillStyle = colors.accent;
-      c.fillRect(a, this.top, b - a, this.bottom - this.top);
+      const [top, bottom] = this.dragged();
+      c.fillRect(a, top, b - a, bottom - top);
       c.globalAlpha = 1;
     }
     if (view.cursor < view.from || view.cursor >= view.to) return;
@@ -171,7 +182,7 @@ class Timeline extends Plot {
     line(c, x, this.top, x, this.bottom + 10, colors.ink);
   }
   point(x, y) {
-    if (this.drag) this.drag.to = x;
+    if (this.drag) this.drag.to = x, this.drag.toY = y;
     moveTo(this.instruction(x));
   }
   leave() {
@@ -183,7 +194,7 @@ class Timeline extends Plot {
     const moves = {ArrowLeft: -1, ArrowRight: 1, PageUp: -far, PageDown: far};
     if (event.key === 'Home') moveTo(view.from);
     else if (event.key === 'End') moveTo(view.to - 1);
-    else if (event.key === 'Escape') show(0, data.instructions);
+    else if (event.key === 'Escape') show(0, data.instructions, 'Whole step');
     else if (event.key in moves) moveTo(clamp(at + moves[event.key] * (event.shiftKey ? far : 1), 0, data.instructions - 1));
     else return false;
     if (view.cursor < view.from || view.cursor >= view.to) {
@@ -216,7 +227,7 @@ class MemoryChart extends Timeline {
   // A budget far above the peak would flatten the picture: it is then told, not drawn.
   get top_value() {
     const near = data.budget > 0 && data.budget < 1.7 * reserved;
-    return Math.max(reserved, near ? data.budget : 0) * 1.04;
+    return Math.max(reserved, near ? data.budget : 0) * 1.11;
   }
   y(bytes) { return this.bottom - (bytes / this.high) * (this.bottom - this.top); }
 
@@ -224,7 +235,7 @@ class MemoryChart extends Timeline {
     this.layout(30);
     this.high = this.top_value || 1;
     this.bands(c, 17);
-    this.axes(c, this.high, (v) => this.y(v));
+    this.axes(c, 0, this.high, (v) => this.y(v));
     this.areas(c);
     this.lines(c);
   }
@@ -263,7 +274,7 @@ class MemoryChart extends Timeline {
     const below = Math.abs(y - budget) < 34 && budget < y ? 11 : -11;
     if (drawn) label(c, 'budget ' + bytesText(data.budget), side.x, Math.max(budget - 11, this.top + 9), {align: side.align, color: colors.alarm, ...box});
     else if (data.budget > 0) label(c, 'budget ' + bytesText(data.budget) + ', above this chart', side.x, this.top + 9, {align: side.align, color: colors.alarm, ...box});
-    label(c, 'arena and kept ' + bytesText(reserved), side.x, Math.max(y + below, this.top + 9), {align: side.align, color: colors.muted, ...box});
+    if (reserved > peak * 1.001 || !inside) label(c, 'planned peak ' + bytesText(reserved), side.x, y + below, {align: side.align, color: colors.muted, ...box});
     if (!inside) return;
     c.beginPath();
     c.arc(x, this.y(peak), 5, 0, 2 * Math.PI);
@@ -273,7 +284,7 @@ class MemoryChart extends Timeline {
     c.strokeStyle = colors.raised;
     c.stroke();
     const right = x < (this.left + this.right) / 2;
-    label(c, 'peak ' + bytesText(peak), right ? x + 12 : x - 12, this.y(peak) + 16, {align: right ? 'left' : 'right', weight: '600', ...box});
+    label(c, (reserved > peak * 1.001 ? 'most alive ' : 'peak ') + bytesText(peak), right ? x + 12 : x - 12, this.y(peak) + 16, {align: right ? 'left' : 'right', weight: '600', ...box});
   }
 
   drawCursor(c) {
@@ -292,7 +303,7 @@ class MemoryChart extends Timeline {
     const k = sampleAt(at_peak ? Math.max(0, data.peak) : view.cursor);
     const source = data.strings[data.samples.source[k]];
     this.what.textContent = '';
-    this.what.append((at_peak ? 'Peak: instruction ' : 'Instruction ') + count(shownAt(k)) + ', ' + (kPhases[data.samples.phase[k]] || '') + ' · ');
+    this.what.append((at_peak ? 'At the peak: instruction ' : 'Instruction ') + count(shownAt(k)) + ', ' + (kPhases[data.samples.phase[k]] || '') + ' · ');
     this.what.append(el('code', '', data.strings[data.samples.op[k]]));
     if (source) this.what.append(' · ', el('code', 'where', source));
     this.values.sum.textContent = bytesText(samples.total[k]);
