@@ -44,7 +44,7 @@ Error DoesNotFit(const program::ProgramT& smallest, int64_t budget, const std::s
   const codegen::MemoryReport memory = codegen::ReportMemory(smallest, kBuffers);
   const int64_t needed = memory.total_bytes(), over = needed - budget;
   std::string what =
-      fmt::format("a rank needs {} at the least, {} ({} bytes) more than the budget of {}\n  always there: {}; the arena: {}",
+      fmt::format("a rank needs {} at the least: {} ({} bytes) more than the budget of {}\n  always there: {}\n  the arena: {}",
                   FormatBytes(needed), FormatBytes(over), over, FormatBytes(budget), Persistent(memory), FormatBytes(memory.arena_bytes));
   if (memory.persistent_bytes > budget) {
     what += fmt::format("\n  what is always there exceeds the budget by {} alone", FormatBytes(memory.persistent_bytes - budget));

@@ -157,31 +157,33 @@ class Text {
     out_ += Clip(fmt::format(format, std::forward<Args>(args)...), kTextWidth + 1) + "\n";  // a leading newline is no column
   }
 
+  // Indented by two, and what goes on in the next line by two more than the first.
   void Wrapped(std::string text) {
+    const size_t indent = text.find_first_not_of(' ') == text.npos ? 0 : text.find_first_not_of(' ');
     while (text.size() > kTextWidth - 2) {
       const size_t at = text.rfind(' ', kTextWidth - 2);
-      if (at == text.npos) break;
+      if (at == text.npos || at <= indent + 2) break;
       Line("  {}", text.substr(0, at));
-      text.erase(0, at + 1);
+      text.replace(0, at + 1, std::string(indent + 2, ' '));
     }
     Line("  {}", text);
   }
 
   void Rows() {
     const bool search = !plan_.seq_len;
-    Line("\n{:>5} {:>14} {:>11} {:>10} {:>12} {:>11} {:>11}  {}", "ranks", search ? "longest" : "tokens", "a rank", "a step",
+    Line("\n{:>5} {:>11} {:>10} {:>9} {:>11} {:>10} {:>8}  {}", "ranks", search ? "longest" : "tokens", "a rank", "a step",
          "a rank", "sent", "tokens/s", "how");
     for (const PlanRow& row : plan_.rows) {
       const Trial* t = TrialOf(row);
       if (t == nullptr) continue;
       if (!t->fits) {
-        Line("{:>5} {:>14} {:>11}  does not fit{}", row.ranks, search ? "-" : Grouped(t->seq_len), FormatBytes(t->memory.total_bytes()),
+        Line("{:>5} {:>11} {:>10}  does not fit{}", row.ranks, search ? "-" : Grouped(t->seq_len), FormatBytes(t->memory.total_bytes()),
              search ? fmt::format(", not even {} tokens", Grouped(t->seq_len)) : "");
         continue;
       }
-      std::string how = t->chosen == "none" ? "saves all" : t->chosen;
-      if (t->setting.zero > 0) how += fmt::format(", ZeRO {}", t->setting.zero);
-      Line("{:>5} {:>14} {:>11} {:>10} {:>12} {:>11} {:>11}  {}", row.ranks, Grouped(t->seq_len), FormatBytes(t->memory.total_bytes()),
+      const std::string how = (t->setting.zero > 0 ? fmt::format("ZeRO {}, ", t->setting.zero) : "") +
+                              (t->chosen == "none" ? "saves all" : t->chosen);
+      Line("{:>5} {:>11} {:>10} {:>9} {:>11} {:>10} {:>8}  {}", row.ranks, Grouped(t->seq_len), FormatBytes(t->memory.total_bytes()),
            Seconds(t->cost.total.seconds), FormatFlops(t->cost.total.flops), FormatBytes(std::llround(t->cost.total.bytes_sent)),
            fmt::format("{:.3g}", TokensPerSecond(*t)), how);
     }
@@ -261,12 +263,12 @@ class Text {
          plan_.budget > 0 ? fmt::format(" --memory-budget {}", plan_.budget) : "");
   }
 
-  // Lines of an error, as they are but for the width.
+  // Lines of an error.
   void Indented(const std::string& text) {
     size_t at = 0;
     while (at <= text.size()) {
       const size_t end = std::min(text.find('\n', at), text.size());
-      Line("  {}", text.substr(at, end - at));
+      Wrapped(text.substr(at, end - at));
       at = end + 1;
     }
   }

@@ -4,6 +4,7 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/from_blob.h>
 #include <c10/util/Exception.h>
+#include <time.h>
 
 #include <algorithm>
 #include <chrono>
@@ -47,6 +48,12 @@ int64_t ExtentOf(const program::TensorT& t) {
   if (__builtin_mul_overflow(last + 1, element, &bytes) || __builtin_add_overflow(bytes, t.byte_offset, &bytes))
     return -1;
   return t.byte_offset < 0 ? -1 : bytes;
+}
+
+double ThreadSeconds() {
+  timespec now{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
 }
 
 bool IsUpdate(OutputKind kind) {
@@ -167,6 +174,7 @@ Status Executor::MakeCalls() {
   }
   times_.assign(kernels_.size(), 0);
   fastest_.assign(kernels_.size(), std::numeric_limits<double>::infinity());
+  busy_ = fastest_;
   outside_by_instruction_.assign(kernels_.size(), 0);
   return Ok();
 }
@@ -272,8 +280,10 @@ Status Executor::Step(const OnOutput& on_output) {
   int64_t outside = before;
   for (size_t n = 0; n < kernels_.size(); ++n) {
     if (timed_) {
+      const double busy = ThreadSeconds();
       const auto start = std::chrono::steady_clock::now();
       RETURN_IF_ERROR(RunInstruction(n));
+      busy_[n] = std::min(busy_[n], ThreadSeconds() - busy);
       const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
       times_[n] += seconds;
       fastest_[n] = std::min(fastest_[n], seconds);

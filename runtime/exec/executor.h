@@ -64,8 +64,10 @@ class Executor {
   // Seconds of each instruction are kept when on; see times().
   void set_timed(bool timed) { timed_ = timed; }
   const std::vector<double>& times() const { return times_; }
-  // The same of the step in which each took least: what another program on the machine held up does not count.
+  // Of the step in which each took least: wall time, and processor time of this thread, in which neither waiting nor
+  // what other programs took counts. With more than one thread the latter is a part of the work only.
   const std::vector<double>& fastest() const { return fastest_; }
+  const std::vector<double>& busy() const { return busy_; }
   Way way(int instruction) const { return ways_[instruction]; }
 
  private:
@@ -90,7 +92,7 @@ class Executor {
   std::vector<Way> ways_;
   std::vector<std::vector<int>> outputs_after_;  // by instruction + 1: indices of outputs
   std::vector<std::unique_ptr<Update>> updates_;
-  std::vector<double> times_, fastest_;
+  std::vector<double> times_, fastest_, busy_;
   std::vector<int64_t> outside_by_instruction_;
   bool timed_ = false;
   int64_t steps_ = 0;

@@ -1,8 +1,8 @@
 """This machine's rates beside the table that estimates time (codegen/rates.cc), and a step's estimated time beside the measured one.
 
-Every instruction of a compiled step is timed (`autosp-run --time-ops`), each in the step in which it took least, so that other work on
-the machine counts little; FLOPs and bytes are the cost model's (`autospc plan --json`). Two ranks, one thread each. `--quick` leaves
-S = 8,192 out."""
+Every instruction of a compiled step is timed (`autosp-run --time-ops`), each in the step in which it took least, and by the thread's
+processor time but for collectives, so that other work on the machine counts little; FLOPs and bytes are the cost model's
+(`autospc plan --json`). Two ranks, one thread each. `--quick` leaves S = 8,192 out."""
 import argparse
 import json
 import os
@@ -33,7 +33,7 @@ for name, path, file, seq_len in cases:
         ran = measured.pop(op["op"])
         assert ran["count"] == op["count"], (op, ran)
         sums = kinds.setdefault(op["kind"], [0, 0, 0, 0, 0, 0])
-        for i, x in enumerate((ran["count"], ran["fastest"], op["seconds"], op["flops"], op["bytes_moved"], op["bytes_sent"])):
+        for i, x in enumerate((ran["count"], ran["fastest" if op["kind"] == "collective" else "busy"], op["seconds"], op["flops"], op["bytes_moved"], op["bytes_sent"])):
             sums[i] += x
     assert not measured, f"ran, and not in the plan: {list(measured)}"
     for kind, (count, ran, estimated, flops, moved, sent) in sorted(kinds.items(), key=lambda k: -k[1][1]):
