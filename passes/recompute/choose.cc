@@ -24,8 +24,8 @@ struct Effort {
 Effort EffortFor(size_t items) {
   if (items <= 400) return {64, 96, 400};
   if (items <= 2000) return {32, 48, 120};
-  if (items <= 6000) return {12, 20, 12};
-  return {8, 10, 4};
+  if (items <= 6000) return {8, 12, 8};
+  return {6, 8, 2};
 }
 
 class Search {
@@ -35,9 +35,14 @@ class Search {
   std::vector<Candidate> Run() {
     const int all = static_cast<int>(problem_.items.size());
     for (const char* rule : kRules) Add(rule, Replay(problem_, KeepBy(rule, graph_, problem_), all), true);
+    auto t0 = clock();
+    auto lap = [&](const char* w) { fmt::print(stderr, "T {} {} {}\n", w, (clock() - t0) / 1000, found_.size()); };
     AddSweep();
+    lap("sweep");
     AddLowered();
+    lap("lowered");
     AddRefilled();
+    lap("refilled");
     return Front();
   }
 

@@ -60,7 +60,7 @@ class Materialiser {
     if (store < 0) return -1;
     const std::vector<int>& reads = problem_.items[step.item].reads;
     for (size_t i = 0; i < reads.size(); ++i) {
-      if (reads[i] == store) return step.reads[i];
+      if (reads[i] == store) return schedule_.reads[step.reads + i];
     }
     return -1;
   }
@@ -112,11 +112,11 @@ class Materialiser {
     });
     const Node& node = graph_.node(id);
     const Node& clone = graph_.node(last_clone_);
-    size_t made = 0;
+    int made = 0;
     for (size_t i = 0; i < node.results.size(); ++i) {
       const ValueId base = graph_.value(node.results[i]).base;
       if (base == kNoValue) {
-        roots_[step.makes[made++]] = clone.results[i];
+        roots_[step.makes + made++] = clone.results[i];
       } else if (const int copy = CopyRead(base, step); copy >= Originals()) {
         views_[{copy, node.results[i]}] = clone.results[i];
       }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <list>
+#include <utility>
 
 namespace autospc::recompute {
 namespace {
@@ -44,32 +45,38 @@ class Sequence {
 class Reorderer {
  public:
   Reorderer(const Problem& problem, const Schedule& schedule)
-      : problem_(problem), schedule_(schedule), n_(static_cast<int>(schedule.steps.size())), before_(n_), behind_(n_),
-        readers_(schedule.store_of.size()), maker_(schedule.store_of.size(), -1) {
+      : problem_(problem), schedule_(schedule), n_(static_cast<int>(schedule.steps.size())), readers_(problem, schedule),
+        maker_(schedule.store_of.size(), -1) {
     std::vector<int> step_of(problem.items.size(), -1);
     for (int i = 0; i < n_; ++i) {
       const Step& step = schedule.steps[i];
       if (!step.again) step_of[step.item] = i;
-      for (int c : step.makes) maker_[c] = i;
+      for (int c : MakesOf(problem, step)) maker_[c] = i;
     }
     for (int i = 0; i < n_; ++i) {
       const Step& step = schedule.steps[i];
-      for (int c : step.reads) {
-        readers_[c].push_back(i);
-        Edge(maker_[c], i);
-      }
       const int limit = problem.items[step.item].before;
-      if (step.again && limit < static_cast<int>(problem.items.size())) Edge(i, step_of[limit]);
+      if (step.again && limit < static_cast<int>(problem.items.size())) hazards_.emplace_back(i, step_of[limit]);
     }
-    for (const auto& [a, b] : problem.hazards) Edge(step_of[a], step_of[b]);
+    for (const auto& [a, b] : problem.hazards) hazards_.emplace_back(step_of[a], step_of[b]);
+    std::sort(hazards_.begin(), hazards_.end());
+    for (const auto& [a, b] : hazards_) reversed_.emplace_back(b, a);
+    std::sort(reversed_.begin(), reversed_.end());
   }
 
   Schedule Sink() const {
     Sequence sequence(n_);
     for (int i = n_; i-- > 0;) {
-      if (behind_[i].empty() || Gain(i, sequence) <= 0) continue;
-      const int first = *std::min_element(behind_[i].begin(), behind_[i].end(), [&](int a, int b) { return sequence.Before(a, b); });
-      sequence.PutBefore(i, first);
+      if (Gain(i, sequence) <= 0) continue;
+      int first = -1;
+      const auto earlier = [&](int other) {
+        if (first < 0 || sequence.Before(other, first)) first = other;
+      };
+      for (int c : MakesOf(problem_, schedule_.steps[i])) {
+        for (int r : readers_[c]) earlier(r);
+      }
+      ForEach(hazards_, i, earlier);
+      if (first >= 0) sequence.PutBefore(i, first);
     }
     return In(sequence);
   }
@@ -77,27 +84,35 @@ class Reorderer {
   Schedule Hoist() const {
     Sequence sequence(n_);
     for (int i = 0; i < n_; ++i) {
-      if (before_[i].empty() || Gain(i, sequence) >= 0) continue;
-      const int last = *std::max_element(before_[i].begin(), before_[i].end(), [&](int a, int b) { return sequence.Before(a, b); });
-      sequence.PutBehind(i, last);
+      if (Gain(i, sequence) >= 0) continue;
+      int last = -1;
+      const auto later = [&](int other) {
+        if (last < 0 || sequence.Before(last, other)) last = other;
+      };
+      for (int c : schedule_.ReadsOf(problem_, schedule_.steps[i])) later(maker_[c]);
+      ForEach(reversed_, i, later);
+      if (last >= 0) sequence.PutBehind(i, last);
     }
     return In(sequence);
   }
 
  private:
-  void Edge(int a, int b) {
-    behind_[a].push_back(b);
-    before_[b].push_back(a);
+  template <typename Visit>
+  static void ForEach(const std::vector<std::pair<int, int>>& edges, int from, Visit visit) {
+    for (auto it = std::lower_bound(edges.begin(), edges.end(), std::pair(from, -1)); it != edges.end() && it->first == from; ++it) {
+      visit(it->second);
+    }
   }
 
   // Bytes that are alive behind step `i` and were not before it.
   int64_t Gain(int i, const Sequence& sequence) const {
     int64_t gain = 0;
-    for (int c : schedule_.steps[i].makes) {
+    for (int c : MakesOf(problem_, schedule_.steps[i])) {
       if (!readers_[c].empty()) gain += problem_.stores[schedule_.store_of[c]].bytes;
     }
-    for (int c : schedule_.steps[i].reads) {
-      const bool last = std::none_of(readers_[c].begin(), readers_[c].end(), [&](int r) { return sequence.Before(i, r); });
+    for (int c : schedule_.ReadsOf(problem_, schedule_.steps[i])) {
+      const auto readers = readers_[c];
+      const bool last = std::none_of(readers.begin(), readers.end(), [&](int r) { return sequence.Before(i, r); });
       if (last) gain -= problem_.stores[schedule_.store_of[c]].bytes;
     }
     return gain;
@@ -106,6 +121,8 @@ class Reorderer {
   Schedule In(const Sequence& sequence) const {
     Schedule out;
     out.store_of = schedule_.store_of;
+    out.reads = schedule_.reads;
+    out.steps.reserve(n_);
     for (int i : sequence.steps()) out.steps.push_back(schedule_.steps[i]);
     Measure(problem_, out);
     return out;
@@ -114,9 +131,9 @@ class Reorderer {
   const Problem& problem_;
   const Schedule& schedule_;
   const int n_;
-  std::vector<std::vector<int>> before_, behind_;
-  std::vector<std::vector<int>> readers_;  // by copy
-  std::vector<int> maker_;                 // by copy
+  Readers readers_;
+  std::vector<int> maker_;                               // by copy
+  std::vector<std::pair<int, int>> hazards_, reversed_;  // step before step, and the other way round; sorted
 };
 
 }  // namespace

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <ranges>
+#include <span>
 #include <vector>
 
 #include "passes/recompute/problem.h"
@@ -12,19 +14,44 @@ namespace autospc::recompute {
 // own, by storage; a repetition makes new ones.
 struct Step {
   int item = -1;
-  bool again = false;       // a repetition
-  std::vector<int> reads;   // copies, parallel to Item::reads
-  std::vector<int> makes;   // copies, parallel to Item::makes
+  bool again = false;  // a repetition
+  int reads = 0;       // where its operands' copies stand in Schedule::reads, parallel to Item::reads
+  int makes = 0;       // the copy of Item::makes[0]; the others follow it
 };
 
 struct Schedule {
   std::vector<Step> steps;
+  std::vector<int> reads;     // copies that the steps read, see Step
   std::vector<int> store_of;  // by copy
 
   // Estimated seconds, of all steps and of the repetitions alone.
   double seconds = 0;
   double again_seconds = 0;
   int64_t peak = 0;           // most bytes alive in the arena at one step
+
+  std::span<const int> ReadsOf(const Problem& problem, const Step& step) const {
+    return {reads.data() + step.reads, problem.items[step.item].reads.size()};
+  }
+  std::span<int> ReadsOf(const Problem& problem, const Step& step) {
+    return {reads.data() + step.reads, problem.items[step.item].reads.size()};
+  }
+};
+
+// The copies that a step makes: [first, behind).
+inline std::ranges::iota_view<int, int> MakesOf(const Problem& problem, const Step& step) {
+  return {step.makes, step.makes + static_cast<int>(problem.items[step.item].makes.size())};
+}
+
+// For each copy the steps that read it, in order.
+class Readers {
+ public:
+  Readers(const Problem& problem, const Schedule& schedule);
+  std::span<const int> operator[](int copy) const {
+    return {steps_.data() + first_[copy], static_cast<size_t>(first_[copy + 1] - first_[copy])};
+  }
+
+ private:
+  std::vector<int> first_, steps_;
 };
 
 // Bytes alive at each step, scratch included; a result written over a dying operand counts once.
@@ -34,7 +61,7 @@ std::vector<int64_t> LiveBytes(const Problem& problem, const Schedule& schedule)
 struct Lifetimes {
   std::vector<int> first, last;
 };
-Lifetimes FindLifetimes(const Schedule& schedule);
+Lifetimes FindLifetimes(const Problem& problem, const Schedule& schedule);
 
 // Sets seconds, again_seconds and peak.
 void Measure(const Problem& problem, Schedule& schedule);
