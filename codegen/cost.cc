@@ -36,7 +36,7 @@ constexpr auto kReductions = std::to_array<std::string_view>(
 // Ops that read or write only the rows that an index picks.
 constexpr auto kGathers = std::to_array<std::string_view>(
     {"_unsafe_index", "_unsafe_index_put", "embedding", "embedding_dense_backward", "gather", "index", "index_add", "index_copy",
-     "index_put", "index_select", "nll_loss2d_backward", "nll_loss2d_forward", "nll_loss_backward", "nll_loss_forward", "rank_rows",
+     "index_put", "index_select", "nll_loss2d_backward", "nll_loss2d_forward", "nll_loss_backward", "nll_loss_forward",
      "scatter", "scatter_add", "scatter_reduce", "sort", "take", "take_backward", "topk"});
 // Of these the first operand is read only where the index says: as many bytes as the result has.
 constexpr auto kPicks = std::to_array<std::string_view>(
@@ -144,7 +144,8 @@ NodeCost& NodeCost::operator+=(const NodeCost& other) {
 
 double CostModel::ComputeSeconds(const Graph& graph, const Node& node, OpKind kind, const NodeCost& cost) const {
   const auto memory = [&](double rate) {
-    return cost.bytes_moved / (cost.bytes_moved <= rates_.cache_bytes ? rate * rates_.cached : rate);
+    const double near = std::min(cost.bytes_moved, rates_.cache_bytes);
+    return (near / rates_.cached + cost.bytes_moved - near) / rate;
   };
   switch (kind) {
     case OpKind::kView: return 0;
