@@ -39,7 +39,7 @@ po::options_description RunFlags() {
   add("weights-prefix", po::value<std::string>()->default_value(""), "prefix that the checkpoint's names lack");
   add("init", po::value<uint64_t>(), "make parameters from this seed");
   add("seed", po::value<uint64_t>()->default_value(0, "0"), "of dropout");
-  add("device", po::value<std::string>()->default_value("cpu"), "cpu or cuda");
+  add("device", po::value<std::string>()->default_value("cpu"), "cpu; cuda is refused, with the reason");
   add("threads", po::value<int64_t>()->default_value(0, "cores / ranks"), "threads of a rank");
   add("measure-memory", "print the planned arena and the measured growth");
   add("limit-data", "let a step take 32 MiB besides its arena (RLIMIT_DATA)");

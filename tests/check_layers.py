@@ -19,13 +19,15 @@ LAYERS = {
     "runtime/package": (["runtime/base", "runtime/package"], ["fmt", "flatbuffers", "nlohmann", "openssl"]),
     "codegen": (LOWER, ["fmt", "flatbuffers", "nlohmann", "openssl"]),
     "compiler": (LOWER + ["runtime/outvariant", "compiler"], LIBRARIES),
+    "runtime/cuda": (["runtime/base", "runtime/dist", "runtime/cuda"], LIBRARIES + ["cuda"]),  # loaded where there is a GPU
     "runtime": (RUNTIME, LIBRARIES),
     "cli/flags": (["runtime/base", "cli/flags.h"], ["fmt", "boost"]),
     "cli/autosp_run": (RUNTIME + ["cli/flags.h"], LIBRARIES),  # the program that ships to the ranks holds no compiler code
     "cli": (EVERYTHING[:-1], LIBRARIES),
     "tests": (EVERYTHING, LIBRARIES),
 }
-THIRD_PARTY = [("torch", r"(ATen|c10|torch|caffe2)/"), ("fmt", r"fmt/"), ("boost", r"boost/"), ("flatbuffers", r"flatbuffers/"),
+CUDA = r"((ATen|c10|torch/csrc)/cuda/|torch/csrc/distributed/c10d/ProcessGroupNCCL|cuda|nccl)"
+THIRD_PARTY = [("cuda", CUDA), ("torch", r"(ATen|c10|torch|caffe2)/"), ("fmt", r"fmt/"), ("boost", r"boost/"), ("flatbuffers", r"flatbuffers/"),
                ("nlohmann", r"nlohmann/"), ("gloo", r"gloo/"), ("openssl", r"openssl/"), ("gtest", r"g(test|mock)/"),
                ("benchmark", r"benchmark/")]
 # Spelt so that this file does not hold them.
@@ -90,6 +92,7 @@ def self_test():
              "passes/memory/c.cc": '#include <boost/graph/graph_traits.hpp>\n#include "passes/ir/b.h"\n',
              "codegen/d.cc": '#include "passes/memory/c.h"\n#include "runtime/package/p.h"\n',
              "compiler/e.cc": '#include <ATen/core/Tensor.h>\n#include "codegen/d.h"\n',
+             "runtime/cuda/i.cc": '#include <c10/cuda/CUDAStream.h>\n#include <cuda_runtime_api.h>\n#include "runtime/base/a.h"\n',
              "runtime/exec/f.cc": '#include <ATen/core/Tensor.h>\n#include "runtime/package/p.h"\n',
              "cli/autosp_run.cc": '#include "runtime/exec/f.h"\n', "cli/autospc.cc": '#include "compiler/e.h"\n',
              "tests/e2e/g_test.cc": '#include <gtest/gtest.h>\n#include "compiler/e.h"\n', "README.md": "text\n"}
@@ -101,7 +104,8 @@ def self_test():
               ("codegen/d.cc", '#include "runtime/exec/f.h"\n'), ("runtime/exec/f.cc", '#include "passes/ir/b.h"\n'),
               ("runtime/exec/f.cc", '#include "compiler/e.h"\n'), ("cli/autosp_run.cc", '#include "compiler/e.h"\n'),
               ("compiler/e.cc", '#include "runtime/exec/f.h"\n'), ("compiler/e.cc", '#include "cli/autospc.h"\n'),
-              ("extras/h.cc", '#include "passes/ir/b.h"\n'), ("README.md", "see /wor" + "k/notes\n"), ("README.md", "/roo" + "t/x\n")]
+              ("runtime/exec/f.cc", "#include <ATen/cuda/CUDAContext.h>\n"), ("compiler/e.cc", "#include <cuda_runtime_api.h>\n"),
+              ("runtime/cuda/i.cc", '#include "runtime/exec/f.h"\n'), ("extras/h.cc", '#include "passes/ir/b.h"\n'), ("README.md", "see /wor" + "k/notes\n"), ("README.md", "/roo" + "t/x\n")]
     wrong = []
     for path, line in [(None, None)] + plants:
         with tempfile.TemporaryDirectory() as root:

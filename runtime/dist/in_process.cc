@@ -1,8 +1,12 @@
 #include "runtime/dist/in_process.h"
 
+#include <c10/core/impl/VirtualGuardImpl.h>
+
 #include <condition_variable>
-#include <cstring>
+#include <exception>
 #include <mutex>
+
+#include "runtime/dist/device_memory.h"
 
 namespace autospc {
 namespace {
@@ -45,10 +49,21 @@ class Meeting {
 
 class InProcessCommunicator : public Communicator {
  public:
-  InProcessCommunicator(int rank, int size, std::shared_ptr<Meeting> meeting)
-      : Communicator(rank, size), meeting_(std::move(meeting)) {}
+  InProcessCommunicator(int rank, int size, std::shared_ptr<Meeting> meeting, std::optional<c10::Device> device)
+      : Communicator(rank, size, device.value_or(c10::Device(c10::DeviceType::CPU))), meeting_(std::move(meeting)) {
+    if (device) memory_.emplace(*device);
+  }
 
   void Abort() override { meeting_->Abort(); }
+  Status Wait() override {
+    if (device().is_cpu()) return Ok();
+    try {
+      c10::impl::VirtualGuardImpl(device().type()).synchronizeDevice(device().index());
+    } catch (const std::exception& e) {
+      return Error{Code::kFailed, fmt::format("{} failed: {}", device().str(), e.what()), "", ""};
+    }
+    return Ok();
+  }
 
  protected:
   Status Exchange(const Piece* pieces) override {
@@ -63,25 +78,42 @@ class InProcessCommunicator : public Communicator {
                        fmt::format("rank {} sends {} bytes where rank {} expects {}", r, theirs.send_bytes, rank(),
                                    pieces[r].recv_bytes),
                        "", "the ranks run different programs"};
-        Abort();
         break;
       }
-      if (theirs.send_bytes > 0) std::memcpy(pieces[r].recv, theirs.send, theirs.send_bytes);
+      if (theirs.send_bytes == 0) continue;
+      status = Copy(pieces[r].recv, theirs.send, theirs.send_bytes);
+      if (!status.ok()) break;
     }
+    if (!status.ok()) Abort();
     Status arrived = meeting_->Arrive();
     return status.ok() ? arrived : status;
   }
 
+  Status Copy(void* to, const void* from, int64_t bytes) override {
+    return memory_ ? memory_->Copy(to, from, bytes) : Communicator::Copy(to, from, bytes);
+  }
+  Status Reduce(const void* rows, void* out, int64_t count, int64_t n, c10::ScalarType type, ReduceOp op) override {
+    return memory_ ? memory_->Reduce(rows, out, count, n, type, op)
+                   : Communicator::Reduce(rows, out, count, n, type, op);
+  }
+  Status Meet() override {
+    RETURN_IF_ERROR(Wait());
+    return meeting_->Arrive();
+  }
+
  private:
   std::shared_ptr<Meeting> meeting_;
+  std::optional<DeviceMemory> memory_;
 };
 
 }  // namespace
 
-std::vector<std::unique_ptr<Communicator>> MakeInProcessCommunicators(int size) {
+std::vector<std::unique_ptr<Communicator>> MakeInProcessCommunicators(int size, std::optional<c10::Device> device) {
   auto meeting = std::make_shared<Meeting>(size);
   std::vector<std::unique_ptr<Communicator>> ranks;
-  for (int r = 0; r < size; ++r) ranks.push_back(std::make_unique<InProcessCommunicator>(r, size, meeting));
+  for (int r = 0; r < size; ++r) {
+    ranks.push_back(std::make_unique<InProcessCommunicator>(r, size, meeting, device));
+  }
   return ranks;
 }
 

@@ -6,11 +6,14 @@
 #include <cstdlib>
 #include <cstring>
 #include <initializer_list>
+#include <torch/csrc/distributed/c10d/HashStore.hpp>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 #include <vector>
 
+#include "runtime/dist/cuda_module.h"
 #include "runtime/dist/gloo.h"
+#include "runtime/dist/gpu_driver.h"
 
 namespace autospc {
 namespace {
@@ -35,6 +38,20 @@ Result<std::optional<int>> Number(std::initializer_list<const char*> names) {
     return std::optional<int>(value);
   }
   return std::optional<int>();
+}
+
+// A text of every rank, by rank; longer ones are cut.
+Result<std::vector<std::string>> ShareTexts(Communicator& host, const std::string& mine, size_t width) {
+  std::string padded = mine;
+  padded.resize(width);
+  std::string all(width * host.size(), '\0');
+  RETURN_IF_ERROR(host.AllGather(padded.data(), all.data(), static_cast<int64_t>(width)));
+  std::vector<std::string> texts;
+  for (int r = 0; r < host.size(); ++r) {
+    const std::string text = all.substr(r * width, width);
+    texts.push_back(text.substr(0, text.find('\0')));
+  }
+  return texts;
 }
 
 }  // namespace
@@ -75,9 +92,8 @@ Result<std::optional<RankEnvironment>> ReadRankEnvironment() {
   return std::optional<RankEnvironment>(environment);
 }
 
-Result<std::unique_ptr<Communicator>> Connect(const RankEnvironment& environment, const std::string& digest,
-                                              int timeout_seconds) {
-  if (environment.world_size == 1) return MakeSingleCommunicator();
+Result<Meeting> Meet(const RankEnvironment& environment, const std::string& digest, int timeout_seconds) {
+  if (environment.world_size == 1) return Meeting{nullptr, MakeSingleCommunicator()};
   c10::intrusive_ptr<c10d::Store> store;
   try {
     c10d::TCPStoreOptions options;
@@ -99,21 +115,41 @@ Result<std::unique_ptr<Communicator>> Connect(const RankEnvironment& environment
   }
   const bool local = environment.local_size == environment.world_size || environment.master_address == "127.0.0.1" ||
                      environment.master_address == "localhost";
-  ASSIGN_OR_RETURN(std::unique_ptr<Communicator> communicator,
+  ASSIGN_OR_RETURN(std::unique_ptr<Communicator> host,
                    MakeGlooCommunicator(store, environment.rank, environment.world_size, local));
   constexpr size_t kWidth = 80;
-  std::string mine = digest;
-  mine.resize(kWidth);
-  std::vector<char> all(kWidth * environment.world_size);
-  RETURN_IF_ERROR(communicator->AllGather(mine.data(), all.data(), kWidth));
+  ASSIGN_OR_RETURN(const std::vector<std::string> digests, ShareTexts(*host, digest, kWidth));
   for (int r = 0; r < environment.world_size; ++r) {
-    if (std::memcmp(all.data(), all.data() + r * kWidth, kWidth) != 0) {
+    if (digests[r] != digests[0]) {
       return Error{Code::kBadInput,
-                   fmt::format("rank {} has the package {:.12}, rank 0 {:.12}", r, all.data() + r * kWidth, all.data()),
-                   "", "give every rank the same package"};
+                   fmt::format("rank {} has the package {:.12}, rank 0 {:.12}", r, digests[r], digests[0]), "",
+                   "give every rank the same package"};
     }
   }
-  return communicator;
+  return Meeting{store, std::move(host)};
+}
+
+Result<std::unique_ptr<Communicator>> ConnectGpus(const Meeting& meeting, const RankEnvironment& environment, int gpus,
+                                                  const CudaModule& module) {
+  // A rank without a usable GPU says so to the others too, which would wait for it.
+  int gpu = 0;
+  const auto identify = [&]() -> Result<std::string> {
+    ASSIGN_OR_RETURN(gpu, GpuOfRank(gpus, environment.local_rank));
+    return module.gpu_id(gpu);
+  };
+  Result<std::string> id = identify();
+  ASSIGN_OR_RETURN(const std::vector<std::string> ids, ShareTexts(*meeting.host, id.ok() ? *id : "", 320));
+  if (!id.ok()) return std::move(id).error();
+  for (size_t r = 0; r < ids.size(); ++r) {
+    if (ids[r].empty()) {
+      return Error{Code::kPeerFailed, fmt::format("rank {} has no GPU", r), "", "its own error says why"};
+    }
+  }
+  RETURN_IF_ERROR(CheckGpusDiffer(ids));
+  c10::intrusive_ptr<c10d::Store> store = meeting.store;
+  if (!store) store = c10::make_intrusive<c10d::HashStore>();
+  return module.connect(c10::make_intrusive<c10d::PrefixStore>("nccl", store), environment.rank, environment.world_size,
+                        gpu);
 }
 
 }  // namespace autospc

@@ -1,6 +1,8 @@
 // How the ranks of a job find each other.
 #pragma once
 
+#include <c10/util/intrusive_ptr.h>
+
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -9,7 +11,13 @@
 #include "runtime/base/result.h"
 #include "runtime/dist/communicator.h"
 
+namespace c10d {
+class Store;
+}
+
 namespace autospc {
+
+struct CudaModule;
 
 // One rank's place in a job.
 struct RankEnvironment {
@@ -29,9 +37,19 @@ struct RankEnvironment {
 // several ranks without MASTER_ADDR.
 Result<std::optional<RankEnvironment>> ReadRankEnvironment();
 
-// Connects the ranks and compares what they are about to run: `digest` (of the package) must be the same on
+// The ranks of a job, met.
+struct Meeting {
+  c10::intrusive_ptr<c10d::Store> store;  // that all ranks share, for further keys of theirs; none if there is one rank
+  std::unique_ptr<Communicator> host;     // collectives on host memory
+};
+
+// Connects the ranks over TCP and compares what they are about to run: `digest` (of the package) must be the same on
 // all. kPeerFailed: a rank did not come within the timeout; kBadInput: it has another package.
-Result<std::unique_ptr<Communicator>> Connect(const RankEnvironment& environment, const std::string& digest,
-                                              int timeout_seconds = 300);
+Result<Meeting> Meet(const RankEnvironment& environment, const std::string& digest, int timeout_seconds = 300);
+
+// Connects the GPUs of ranks that have met: collectives on their memory. All ranks call it. kUsage: a rank has no GPU,
+// or two share one; kPeerFailed: NCCL could not connect them.
+Result<std::unique_ptr<Communicator>> ConnectGpus(const Meeting& meeting, const RankEnvironment& environment, int gpus,
+                                                  const CudaModule& module);
 
 }  // namespace autospc

@@ -18,6 +18,7 @@
 #include "runtime/package/golden.h"
 #include "runtime/package/oci.h"
 #include "runtime/train/capture.h"
+#include "runtime/train/device.h"
 #include "runtime/train/launcher.h"
 #include "runtime/train/memory_probe.h"
 
@@ -35,15 +36,14 @@ struct Job {
 };
 
 // Everything that can be said before a rank starts working: the package, the batch, the weights.
-Result<Job> Open(const RunOptions& options, int ranks, bool verify) {
-  if (options.device != "cpu") {
-    return Error{Code::kUsage, fmt::format("this autosp-run has no device \"{}\"", options.device), "",
-                 "use --device cpu"};
-  }
+// `local_ranks`: those for which this process answers.
+Result<Job> Open(const RunOptions& options, int ranks, int local_ranks, bool verify) {
+  RETURN_IF_ERROR(CheckMachine(options.device, local_ranks));
   ASSIGN_OR_RETURN(Package package, Package::Open(options.package, OpenOptions{.verify_data = verify}));
   Job job;
   job.package = std::make_shared<Package>(std::move(package));
   const program::ProgramT& program = job.package->program();
+  RETURN_IF_ERROR(CheckPackageDevice(options.device, program.device, options.package));
   if (program.world_size != ranks) {
     return Error{Code::kBadInput,
                  fmt::format("the package is compiled for {}, and this is a run of {}",
@@ -252,7 +252,7 @@ Result<int> Run(const RunOptions& options) {
   ASSIGN_OR_RETURN(const auto environment, ReadRankEnvironment());
   if (options.nproc_per_node > 0 && !environment) {
     // The launcher checks all that can be checked, so that a mistake is said once and nothing is started.
-    ASSIGN_OR_RETURN(const Job checked, Open(options, options.nproc_per_node, /*verify=*/true));
+    ASSIGN_OR_RETURN(const Job checked, Open(options, options.nproc_per_node, options.nproc_per_node, /*verify=*/true));
     (void)checked;
     LaunchOptions launch;
     launch.ranks = options.nproc_per_node;
@@ -272,9 +272,9 @@ Result<int> Run(const RunOptions& options) {
   SetLogOptions(log);
   const int cores = static_cast<int>(std::thread::hardware_concurrency());
   at::set_num_threads(options.threads > 0 ? options.threads : std::max(1, cores / std::max(1, mine.local_size)));
-  ASSIGN_OR_RETURN(Job job, Open(options, mine.world_size, std::getenv(kVerified) == nullptr));
-  ASSIGN_OR_RETURN(auto communicator, Connect(mine, job.package->digest()));
-  return Rank(options, std::move(job), std::move(communicator)).Run();
+  ASSIGN_OR_RETURN(Job job, Open(options, mine.world_size, /*local_ranks=*/1, std::getenv(kVerified) == nullptr));
+  ASSIGN_OR_RETURN(Meeting meeting, Meet(mine, job.package->digest()));
+  return Rank(options, std::move(job), std::move(meeting.host)).Run();
 }
 
 }  // namespace autospc::train

@@ -76,36 +76,36 @@ RankEnvironment Local(int rank, int size, int port) {
   return environment;
 }
 
-std::vector<Result<std::unique_ptr<Communicator>>> ConnectAll(const std::vector<std::string>& digests, int port) {
-  std::vector<Result<std::unique_ptr<Communicator>>> ranks;
+std::vector<Result<Meeting>> MeetAll(const std::vector<std::string>& digests, int port) {
+  std::vector<Result<Meeting>> ranks;
   for (size_t i = 0; i < digests.size(); ++i) ranks.emplace_back(Error{});
   std::vector<std::thread> threads;
   for (size_t r = 0; r < digests.size(); ++r) {
     threads.emplace_back([&, r] {
-      ranks[r] = Connect(Local(static_cast<int>(r), static_cast<int>(digests.size()), port), digests[r], 20);
+      ranks[r] = Meet(Local(static_cast<int>(r), static_cast<int>(digests.size()), port), digests[r], 20);
     });
   }
   for (std::thread& t : threads) t.join();
   return ranks;
 }
 
-TEST(ConnectTest, RanksMeetAndAgree) {
-  auto ranks = ConnectAll({"abc", "abc", "abc"}, 38471);
+TEST(MeetTest, RanksMeetAndAgree) {
+  auto ranks = MeetAll({"abc", "abc", "abc"}, 38471);
   for (auto& rank : ranks) ASSERT_TRUE(rank.ok()) << rank.error().Format();
-  EXPECT_EQ((*ranks[2])->rank(), 2);
-  EXPECT_EQ((*ranks[2])->size(), 3);
+  EXPECT_EQ(ranks[2]->host->rank(), 2);
+  EXPECT_EQ(ranks[2]->host->size(), 3);
 }
 
-TEST(ConnectTest, AnotherPackageIsNamed) {
-  for (auto& rank : ConnectAll({"abc", "abd"}, 38472)) {
+TEST(MeetTest, AnotherPackageIsNamed) {
+  for (auto& rank : MeetAll({"abc", "abd"}, 38472)) {
     ASSERT_FALSE(rank.ok());
     EXPECT_EQ(rank.error().code, Code::kBadInput);
     EXPECT_NE(rank.error().what.find("rank 1 has the package abd"), std::string::npos) << rank.error().Format();
   }
 }
 
-TEST(ConnectTest, ANobodyIsAPeerThatFailed) {
-  const auto rank = Connect(Local(1, 2, 38473), "abc", 1);
+TEST(MeetTest, ANobodyIsAPeerThatFailed) {
+  const auto rank = Meet(Local(1, 2, 38473), "abc", 1);
   ASSERT_FALSE(rank.ok());
   EXPECT_EQ(rank.error().code, Code::kPeerFailed);
   EXPECT_EQ(rank.error().where, "127.0.0.1:38473");
