@@ -23,7 +23,7 @@ struct Rates {
   // Bytes/s of elementwise arithmetic and copies, of those through exp, log, tanh or a power, of sums and norms,
   // of rows picked or added by index, and of copies that transpose the innermost dim.
   double elementwise = 0, exponential = 0, reduction = 0, gather = 0, transpose = 0;
-  double cache_bytes = 0, cached = 0;  // up to so many bytes an instruction moves them `cached` times as fast
+  double cache_bytes = 0, cached = 0;  // the first so many bytes of an instruction move `cached` times as fast
 
   // Collectives: bytes/s that a rank sends among up to `node_ranks` ranks (one machine), and among more; seconds that
   // one costs whatever its size, once for each doubling of the ranks.

@@ -1,7 +1,7 @@
 #include "codegen/cost.h"
 
 #include <algorithm>
-#include <chrono>
+#include <ctime>
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
@@ -78,6 +78,13 @@ TEST(Cost, AnOperandIsReadOnceAndAnExpandedOneAsItLies) {
   input %x : f32[10, 10]{10, 1} user "x"
   input %b : f32[10, 10]{0, 1} user "b"
   %y = aten.add.Tensor(%x, %b, 1) : f32[10, 10]{10, 1})").bytes_moved, 400 + 40 + 400);
+}
+
+TEST(Cost, WhatFitsTheCacheMovesFaster) {
+  Rates rates = Simple();
+  rates.cache_bytes = 500, rates.cached = 4;
+  const std::string body = "input %x : f32[100]{1} user \"x\"\n%y = aten.neg.default(%x) : f32[100]{1}";
+  EXPECT_DOUBLE_EQ(CostOfLast(body, 1, rates).seconds, (500 / 4.0 + 300) / 1e6);
 }
 
 TEST(Cost, AViewIsFree) {
@@ -199,14 +206,14 @@ TEST(KernelCosts, TwentyThousandNodesInMilliseconds) {
   double best = 1e9;
   for (int round = 0; round < 5; ++round) {
     const recompute::CostFn cost = KernelCosts(8, H100Rates());
-    const auto start = std::chrono::steady_clock::now();
+    const std::clock_t start = std::clock();  // of the processor: other work on the machine does not count
     double sum = 0;
     for (ir::NodeId id : graph.nodes()) sum += cost(graph, graph.node(id));
-    best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    best = std::min(best, static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC);
     EXPECT_GT(sum, 0);
   }
   RecordProperty("milliseconds", fmt::format("{:.2f}", best * 1e3));
-  EXPECT_LT(best, 0.05) << "5 ms on a quiet core";
+  EXPECT_LT(best, 0.05) << "some 7 ms";
 }
 
 TEST(CostOfStep, AddsUpByOp) {
