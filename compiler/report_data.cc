@@ -38,15 +38,22 @@ std::vector<GroupBytes> AliveByInstruction(const program::ProgramT& p) {
 
 Group GroupOf(StorageKind kind) {
   switch (kind) {
-    case StorageKind::Parameter: return Group::kWeights;
-    case StorageKind::Optimizer: return Group::kOptimizer;
-    case StorageKind::Gradient: return Group::kGradients;
-    case StorageKind::Activation: return Group::kActivations;
-    case StorageKind::Workspace: return Group::kWorkspace;
-    case StorageKind::Communication: return Group::kCommunication;
+    case StorageKind::Parameter:
+      return Group::kWeights;
+    case StorageKind::Optimizer:
+      return Group::kOptimizer;
+    case StorageKind::Gradient:
+      return Group::kGradients;
+    case StorageKind::Activation:
+      return Group::kActivations;
+    case StorageKind::Workspace:
+      return Group::kWorkspace;
+    case StorageKind::Communication:
+      return Group::kCommunication;
     case StorageKind::Buffer:
     case StorageKind::Constant:
-    case StorageKind::Input: break;
+    case StorageKind::Input:
+      break;
   }
   return Group::kOther;
 }
@@ -105,18 +112,19 @@ ArenaMap DrawArena(const program::ProgramT& p, size_t max) {
     map.left_out = static_cast<int64_t>(map.storages.size() - max);
     map.storages.resize(max);
   }
-  std::sort(map.storages.begin(), map.storages.end(), [&](int a, int b) {
-    return std::tuple(p.storages[a]->first, a) < std::tuple(p.storages[b]->first, b);
-  });
+  std::sort(map.storages.begin(), map.storages.end(),
+            [&](int a, int b) { return std::tuple(p.storages[a]->first, a) < std::tuple(p.storages[b]->first, b); });
   return map;
 }
 
 std::string WithoutLayer(std::string_view path) {
   std::string out;
   size_t i = 0;
+  bool number = false;  // the word begins with a digit: 1.5 has no layer
   const auto digit = [](char c) { return c >= '0' && c <= '9'; };
   while (i < path.size()) {
-    const bool starts = digit(path[i]) && i > 0 && path[i - 1] == '.';
+    if (i == 0 || path[i - 1] == ' ') number = digit(path[i]);
+    const bool starts = !number && digit(path[i]) && i > 0 && path[i - 1] == '.';
     size_t end = i;
     while (starts && end < path.size() && digit(path[end])) ++end;
     if (starts && (end == path.size() || path[end] == '.' || path[end] == ' ')) {

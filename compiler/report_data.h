@@ -31,13 +31,13 @@ struct Sample {
 
 struct Memory {
   GroupBytes persistent{};
-  GroupBytes at_peak{};         // persistent and arena
+  GroupBytes at_peak{};  // persistent and arena
   int64_t persistent_bytes = 0;
-  int64_t arena_bytes = 0;      // as planned, gaps included
-  int64_t live_bytes = 0;       // of the arena, at the peak
-  int peak_instruction = -1;    // -1: nothing in the arena
+  int64_t arena_bytes = 0;    // as planned, gaps included
+  int64_t live_bytes = 0;     // of the arena, at the peak
+  int peak_instruction = -1;  // -1: nothing in the arena
   std::vector<Sample> samples;
-  std::vector<int> largest;     // arena storages alive at the peak, the largest first
+  std::vector<int> largest;  // arena storages alive at the peak, the largest first
 
   int64_t peak_bytes() const { return persistent_bytes + arena_bytes; }
 };
@@ -67,7 +67,7 @@ struct Gathered {
 };
 std::vector<Gathered> SumNotes(const program::ProgramT& program);  // the most bytes first
 
-// "model.layers.12.mlp" -> "model.layers.*.mlp": components of digits alone.
+// "model.layers.12.mlp" -> "model.layers.*.mlp": components of digits alone, of words that do not begin with one.
 std::string WithoutLayer(std::string_view path);
 
 // Whether no other candidate is as fast in as little memory, and better in one: one entry a point.

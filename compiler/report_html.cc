@@ -1,10 +1,10 @@
 #include "compiler/report_html.h"
 
+#include <fmt/format.h>
+
 #include <array>
 #include <cmath>
 #include <cstdlib>
-
-#include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include "runtime/base/bytes.h"
@@ -15,7 +15,9 @@ namespace autospc::report {
 namespace {
 
 // What is no UTF-8 as U+FFFD: a round through JSON, whose writer does just that.
-std::string ValidUtf8(std::string_view text) { return nlohmann::json::parse(JsonText(nlohmann::json(text))).get<std::string>(); }
+std::string ValidUtf8(std::string_view text) {
+  return nlohmann::json::parse(JsonText(nlohmann::json(text))).get<std::string>();
+}
 
 std::string Base64(std::string_view bytes) {
   static constexpr std::string_view kDigits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -30,20 +32,33 @@ std::string Base64(std::string_view bytes) {
 }
 
 void ReplaceAll(std::string* text, std::string_view from, std::string_view to) {
-  for (size_t at = 0; (at = text->find(from, at)) != std::string::npos; at += to.size()) text->replace(at, from.size(), to);
+  for (size_t at = 0; (at = text->find(from, at)) != std::string::npos; at += to.size())
+    text->replace(at, from.size(), to);
 }
 
 std::string Render(std::string_view text, bool breakable) {
   std::string out;
   for (const char c : ValidUtf8(text)) {
     switch (c) {
-      case '&': out += "&amp;"; break;
-      case '<': out += "&lt;"; break;
-      case '>': out += "&gt;"; break;
-      case '"': out += "&quot;"; break;
-      case '\'': out += "&#39;"; break;
+      case '&':
+        out += "&amp;";
+        break;
+      case '<':
+        out += "&lt;";
+        break;
+      case '>':
+        out += "&gt;";
+        break;
+      case '"':
+        out += "&quot;";
+        break;
+      case '\'':
+        out += "&#39;";
+        break;
       case '\t':
-      case '\n': out += ' '; break;
+      case '\n':
+        out += ' ';
+        break;
       default:
         if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) {
           out += "\xEF\xBF\xBD";
@@ -76,7 +91,8 @@ std::string FillPage(std::string_view page, const std::map<std::string, std::str
     out += page.substr(0, open);
     if (open == std::string_view::npos) return out;
     const size_t close = page.find("}}", open);
-    const auto part = close == std::string_view::npos ? parts.end() : parts.find(page.substr(open + 2, close - open - 2));
+    const auto part =
+        close == std::string_view::npos ? parts.end() : parts.find(page.substr(open + 2, close - open - 2));
     if (part == parts.end()) {
       fmt::print(stderr, "report: the page has an unknown part: {}\n", page.substr(open, 40));
       std::abort();
@@ -100,10 +116,12 @@ std::string Bytes(int64_t bytes) {
 }
 
 std::string Seconds(double seconds) {
-  static constexpr std::array<std::pair<double, const char*>, 4> kUnits = {{{1, "s"}, {1e-3, "ms"}, {1e-6, "µs"}, {1e-9, "ns"}}};
+  static constexpr std::array<std::pair<double, const char*>, 4> kUnits = {
+      {{1, "s"}, {1e-3, "ms"}, {1e-6, "µs"}, {1e-9, "ns"}}};
   for (const auto& [scale, unit] : kUnits) {
     if (seconds >= 99.95) return Count(std::llround(seconds)) + "\u00a0s";
-    if (seconds >= scale) return fmt::format("{:.{}f}\u00a0{}", seconds / scale, seconds / scale >= 9.995 ? 1 : 2, unit);
+    if (seconds >= scale)
+      return fmt::format("{:.{}f}\u00a0{}", seconds / scale, seconds / scale >= 9.995 ? 1 : 2, unit);
   }
   return "0\u00a0s";
 }
@@ -124,8 +142,10 @@ std::string Html(const Table& table) {
   };
   std::vector<std::string> titles;
   for (const Column& column : table.columns) titles.push_back(Escape(column.title));
-  std::string out = fmt::format("<h3>{0}</h3>\n<div class=\"frame\" tabindex=\"0\" role=\"region\" aria-label=\"{0}\"><table aria-label=\"{0}\">\n<thead>",
-                                Escape(table.caption));
+  std::string out = fmt::format(
+      "<h3>{0}</h3>\n<div class=\"frame\" tabindex=\"0\" role=\"region\" aria-label=\"{0}\"><table "
+      "aria-label=\"{0}\">\n<thead>",
+      Escape(table.caption));
   std::string head = row(titles, "th");
   ReplaceAll(&head, "<th", "<th scope=\"col\"");
   out += head + "</thead>\n<tbody>\n";

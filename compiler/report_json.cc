@@ -56,7 +56,8 @@ json Samples(const program::ProgramT& p, const Memory& memory, Strings* strings)
     const bool empty = std::all_of(bytes[g].begin(), bytes[g].end(), [](int64_t b) { return b == 0; });
     series.push_back(empty ? json::array() : Differences(bytes[g]));
   }
-  return {{"begin", Differences(begin)}, {"at", at}, {"op", op}, {"source", source}, {"phase", phase}, {"bytes", series}};
+  return {
+      {"begin", Differences(begin)}, {"at", at}, {"op", op}, {"source", source}, {"phase", phase}, {"bytes", series}};
 }
 
 json Rectangles(const program::ProgramT& p, const ArenaMap& map, Strings* strings) {
@@ -82,16 +83,23 @@ json Curve(const std::vector<PlanPoint>& curve) {
   json out = json::array();
   for (size_t i = 0; i < curve.size(); ++i) {
     const PlanPoint& point = curve[i];
-    const bool rule = point.label == "none" || point.label == "full" || point.label == "layers" || point.label == "autosp";
-    out.push_back({{"label", point.label}, {"peak", point.peak_bytes}, {"seconds", point.seconds}, {"again", point.recompute_seconds},
-                   {"chosen", point.chosen}, {"rule", rule}, {"best", static_cast<bool>(best[i])}});
+    const bool rule =
+        point.label == "none" || point.label == "full" || point.label == "layers" || point.label == "autosp";
+    out.push_back({{"label", point.label},
+                   {"peak", point.peak_bytes},
+                   {"seconds", point.seconds},
+                   {"again", point.recompute_seconds},
+                   {"chosen", point.chosen},
+                   {"rule", rule},
+                   {"best", static_cast<bool>(best[i])}});
   }
   return out;
 }
 
 }  // namespace
 
-json Data(const program::ProgramT& p, const std::vector<PlanPoint>& curve, int64_t budget, const Memory& memory, const ArenaMap& map) {
+json Data(const program::ProgramT& p, const std::vector<PlanPoint>& curve, int64_t budget, const Memory& memory,
+          const ArenaMap& map) {
   Strings strings;
   json data;
   data["instructions"] = p.instructions.size();

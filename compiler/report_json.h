@@ -2,9 +2,8 @@
 #pragma once
 
 #include <cstdint>
-#include <vector>
-
 #include <nlohmann/json.hpp>
+#include <vector>
 
 #include "compiler/report_data.h"
 
@@ -19,7 +18,7 @@ inline constexpr size_t kMaxRectangles = 40000;
 //  map: {group, bytes, offset, first, length, name, source}    first as differences, length = last - first + 1,
 //  curve: [{label, peak, seconds, again, chosen, rule, best}]}
 // Arena bytes and offsets are in units of 64 bytes, ops and sources indices into strings.
-nlohmann::json Data(const program::ProgramT& program, const std::vector<PlanPoint>& curve, int64_t budget, const Memory& memory,
-                    const ArenaMap& map);
+nlohmann::json Data(const program::ProgramT& program, const std::vector<PlanPoint>& curve, int64_t budget,
+                    const Memory& memory, const ArenaMap& map);
 
 }  // namespace autospc::report
