@@ -1,8 +1,8 @@
 #include "passes/tile/region.h"
 
 #include <algorithm>
+#include <limits>
 #include <map>
-#include <numeric>
 #include <set>
 
 #include "passes/tile/clone.h"
@@ -54,7 +54,14 @@ class Finder {
     for (const ir::GraphOutput& out : graph_.outputs) is_output_[out.value] = true;
   }
 
-  // A path that leaves the row-wise ops, or takes a value whole that they made, comes to a later stage.
+  // Whether a path through this use of a value leaves the row-wise ops, or needs all the rows that they make.
+  bool Leaves(const Node& user, size_t operand) const {
+    const NodeId from = graph_.value(user.Operands()[operand]).producer;
+    return from != ir::kNoNode && rows_.op(from) && !rows_.SameRows(user, operand);
+  }
+
+  // Such a path comes to a later stage, so within a stage there are row-wise paths alone. Each node as late as its uses
+  // allow: a projection belongs to the stage of the loss, whose labels come from a collective.
   void FindStages() {
     stage_.assign(graph_.num_node_ids(), 0);
     for (const NodeId id : graph_.nodes()) {
@@ -62,9 +69,17 @@ class Finder {
       const std::vector<ValueId> operands = node.Operands();
       for (size_t i = 0; i < operands.size(); ++i) {
         const NodeId from = graph_.value(operands[i]).producer;
-        if (from == ir::kNoNode) continue;
-        const bool leaves = rows_.op(from) && !rows_.SameRows(node, i);
-        stage_[id] = std::max(stage_[id], stage_[from] + (leaves ? 1 : 0));
+        if (from != ir::kNoNode) stage_[id] = std::max(stage_[id], stage_[from] + (Leaves(node, i) ? 1 : 0));
+      }
+    }
+    std::vector<int> latest(graph_.num_node_ids(), std::numeric_limits<int>::max());
+    for (auto it = graph_.nodes().rbegin(); it != graph_.nodes().rend(); ++it) {
+      const Node& node = graph_.node(*it);
+      if (latest[*it] != std::numeric_limits<int>::max()) stage_[*it] = std::max(stage_[*it], latest[*it]);
+      const std::vector<ValueId> operands = node.Operands();
+      for (size_t i = 0; i < operands.size(); ++i) {
+        const NodeId from = graph_.value(operands[i]).producer;
+        if (from != ir::kNoNode) latest[from] = std::min(latest[from], stage_[*it] - (Leaves(node, i) ? 1 : 0));
       }
     }
   }

@@ -75,6 +75,7 @@ const KernelTable& KernelTable::Get() {
     AddCreationKernels(t);
     AddCopyKernels(t);
     AddArithmeticKernels(t);
+    AddProductKernels(t);
     AddIndexKernels(t);
     AddNormKernels(t);
     AddCollectiveKernels(t);

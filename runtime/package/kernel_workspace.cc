@@ -155,7 +155,9 @@ int64_t OwnWorkspace(std::string_view op, const Metas& operands, const Metas& re
     // Positions in the order of their index, the index as int64 and contiguous.
     return IfNotContiguous(operands[0]) + 4 * Rounded(operands[1].numel() * 8);
   }
-  if (op == "aten.sum.default" || op == "aten.mean.default") return OutWorkspace(op, operands, results);
+  if (op == "aten.sum.default" || op == "aten.mean.default" || op == "aten.addmm.default" || op == "aten.baddbmm.default") {
+    return OutWorkspace(op, operands, results);
+  }
   if (IsElementwise(op)) return ElementwiseWorkspace(operands, results);
   if (op.find("index") != std::string_view::npos) {  // int64 indices, and contiguous values
     int64_t bytes = kNumbers + CopiesToContiguous(operands);

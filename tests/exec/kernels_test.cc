@@ -177,6 +177,16 @@ TEST_P(TypedKernelTest, Arithmetic) {
                   {Rand({4, 1}, t)});
 }
 
+TEST_P(TypedKernelTest, ProductsAddedUp) {
+  const auto t = GetParam();
+  const at::Tensor a = Rand({4, 6}, t), b = Rand({6, 5}, t), sum = Rand({4, 5}, t);
+  ExpectAsLibrary("aten.addmm.default", {In(sum), In(a), In(b), C(B::I(1)), C(B::I(1))}, {sum}, tolerance());
+  ExpectAsLibrary("aten.addmm.default", {In(Rand({5}, t)), In(Reversed(a)), In(b), C(B::I(1)), C(B::F(0.5))}, {sum}, tolerance());
+  ExpectAsLibrary("aten.baddbmm.default",
+                  {In(Rand({2, 4, 5}, t)), In(Rand({2, 4, 6}, t)), In(Rand({2, 6, 5}, t)), C(B::I(1)), C(B::I(1))},
+                  {Rand({2, 4, 5}, t)}, tolerance());
+}
+
 TEST(KernelTest, SumOfABoolTensorCastsInTheWorkspace) {
   ExpectAsLibrary("aten.sum.default", {In(Rand({300, 7}).gt(0)), C(B::None())}, {at::empty({}, at::kLong)});
 }
