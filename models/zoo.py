@@ -312,13 +312,18 @@ def without_weights(module):
 
 
 def make_weightless(here):
-    """weightless.pt2, its golden, and a checkpoint of two shards and an index as Hugging Face writes them."""
+    """weightless.pt2, its golden, and a checkpoint of two shards, an index and a config as Hugging Face writes them. untied.pt2 is the
+    same model with the tie lost, as where it was built empty, its head a parameter of its own."""
     folder = os.path.join(here, "weightless")
     os.makedirs(os.path.join(folder, "checkpoint"), exist_ok=True)
     model = make_model("weightless")
     inputs = export.make_inputs(model, "weightless", 2, 61)
     program = export.export_program(without_weights(make_model("weightless")), inputs, 61)
     export.save_program(program, os.path.join(folder, "weightless.pt2"), os.path.dirname(here), frames=1)
+    untied = make_model("weightless")
+    untied.model.head.weight = nn.Parameter(untied.model.head.weight.detach().clone())
+    export.save_program(export.export_program(without_weights(untied), inputs, 61), os.path.join(folder, "untied.pt2"),
+                        os.path.dirname(here), frames=1)
     tensors = {name.removeprefix("model."): p.detach().contiguous() for name, p in model.named_parameters()}
     names, index = sorted(tensors), {}
     for shard, part in enumerate((names[:5], names[5:]), 1):
@@ -328,6 +333,8 @@ def make_weightless(here):
     size = sum(t.numel() * t.element_size() for t in tensors.values())
     with open(os.path.join(folder, "checkpoint", "model.safetensors.index.json"), "w") as f:
         json.dump({"metadata": {"total_size": size}, "weight_map": index}, f, indent=1)
+    with open(os.path.join(folder, "checkpoint", "config.json"), "w") as f:
+        json.dump({"model_type": "llama", "tie_word_embeddings": True, "vocab_size": V}, f, indent=1)
     export.golden(model, inputs, os.path.join(folder, "weightless.golden_s61.safetensors"))
 
 
