@@ -143,6 +143,10 @@ TEST(Collectives, BytesSentByOneRank) {
   EXPECT_EQ(Sent("%y = autosp.pad_last(%x, 0, 20) : f32[8, 12]", 4), 3 * 12 * 4);
   EXPECT_EQ(Sent("%y = autosp.pad_last(%x, 0, 30) : f32[8, 12]", 4), -1) << "the last rank owns the last row";
   EXPECT_EQ(Sent("%y = autosp.all_reduce(%x, \"sum\") : f32[8, 12]", 1), -1);
+  EXPECT_EQ(Sent("autosp.all_reduce_coalesced_([%x, %x], \"sum\")", 4), 2 * 3 * (2 * n) / 4);
+  EXPECT_EQ(Sent("%y, %z = autosp.reduce_scatter_coalesced([%x, %x]) : f32[20], f32[20]", 5), 4 * 2 * 20 * 4) << "padding included";
+  EXPECT_EQ(Sent("autosp.all_gather_coalesced_([%x, %x])", 5), 4 * 2 * 20 * 4);
+  EXPECT_EQ(Sent("autosp.all_gather_coalesced_([%x])", 1), -1);
   EXPECT_EQ(Sent("%y = aten.exp.default(%x) : f32[8, 12]", 4), -1);
 }
 

@@ -101,6 +101,16 @@ TEST(Kernels, StagingOfCollectives) {
   EXPECT_EQ(CommunicationWorkspace("autosp.all_reduce_", {x}, {}, 64), 64 * 64 * 4) << "an element of each for each";
   EXPECT_EQ(CommunicationWorkspace("autosp.all_reduce_", {Meta(DType::Float32, {8 << 20})}, {}, 4), 4 << 20) << "in rounds";
   EXPECT_EQ(CommunicationWorkspace("autosp.pad_last", {x}, {x}, 4), 64);
+  // Of many tensors: small ones are packed, and everything goes in rounds of 4 MiB.
+  const TensorMeta large = Meta(DType::Float32, {3 << 20}), one = Meta(DType::Float32, {});
+  EXPECT_EQ(CommunicationWorkspace("autosp.all_reduce_coalesced_", {x, x}, {}, 4), 2 * 2 * bytes) << "packed, and received";
+  EXPECT_EQ(CommunicationWorkspace("autosp.all_reduce_coalesced_", {large, large}, {}, 4), 4 << 20) << "where they lie";
+  EXPECT_EQ(CommunicationWorkspace("autosp.all_reduce_coalesced_", {x, large, x, x}, {}, 4), (4 << 20) + 2 * bytes);
+  EXPECT_EQ(CommunicationWorkspace("autosp.all_reduce_coalesced_", {x, x}, {}, 1), 0);
+  EXPECT_EQ(CommunicationWorkspace("autosp.reduce_scatter_coalesced", {x, one}, {}, 5), 2 * 448) << "20 + 1 columns of 5";
+  EXPECT_EQ(CommunicationWorkspace("autosp.reduce_scatter_coalesced", {large}, {}, 4), 2 * (4 << 20));
+  EXPECT_EQ(CommunicationWorkspace("autosp.all_gather_coalesced_", {x, one}, {}, 5), 448);
+  EXPECT_EQ(CommunicationWorkspace("autosp.all_gather_coalesced_", {large}, {}, 4), 4 << 20);
   EXPECT_EQ(CommunicationWorkspace("aten.mm.default", {x}, {x}, 4), 0);
 }
 

@@ -53,6 +53,14 @@ TEST(Validate, EachFaultIsFound) {
       {"offset negative", [](P p) { p.tensors[1]->byte_offset = -4; }, "starts at byte -4"},
       {"offset moves the tensor out", [](P p) { p.tensors[1]->byte_offset = 4; }, "leaves its storage"},
       {"offset unaligned", [](P p) { p.tensors[1]->byte_offset = 2; }, "starts at byte 2"},
+      {"a block of nothing", [](P p) { p.tensors[2]->block_of = -1; }, "no rank's block of -1"},
+      {"a block of another length", [](P p) { p.tensors[2]->block_of = 8 * p.world_size + 1; }, "no rank's block"},
+      {"a block of a matrix", [](P p) { p.tensors[0]->block_of = 2 * p.world_size; }, "no rank's block"},
+      {"a block of another whole", [](P p) {
+         p.tensors[2]->block_of = 8 * p.world_size;
+         p.outputs[0]->tensor = 2;
+         p.outputs[0]->sizes = {8, p.world_size + 1};
+       }, "of a whole with sizes [8, "},
       {"no op", [](P p) { p.instructions[0]->op.clear(); }, "no op"},
       {"argument", [](P p) { p.instructions[0]->args[0]->tensor = 7; }, "refers to nothing"},
       {"argument in a list", [](P p) { p.instructions[0]->args[1]->ints[0] = -2; }, "refers to nothing"},
