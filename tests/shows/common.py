@@ -6,6 +6,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -48,7 +49,8 @@ def run(*args, check=True, limit=3600, env=None, threads=1):
         args[0] = os.path.join(BUILD, "bin", args[0])
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), **(env or {})}
     start = time.monotonic()
-    with open(os.path.join(scratch("log"), "out"), "w+") as out, open(os.path.join(scratch("log"), "err"), "w+") as err:
+    # Files without a name: shows may run beside each other.
+    with tempfile.TemporaryFile("w+", dir=scratch("log")) as out, tempfile.TemporaryFile("w+", dir=scratch("log")) as err:
         child = subprocess.Popen(args, stdout=out, stderr=err, env=environment)
         try:
             _, status, usage = wait(child.pid, start + limit)
