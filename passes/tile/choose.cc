@@ -9,6 +9,7 @@ constexpr int64_t kMostTiles = 64;
 // A weight's gradient is read and written once a tile, at the price of `rows` multiply-adds an element.
 constexpr int64_t kLongTile = 256;
 constexpr int64_t kMultiple = 16;
+constexpr int64_t kInside = 2;       // a tile's inside in units of the ends
 constexpr int64_t kWide = 3;         // level 1: the widest value in units of the ends
 constexpr int64_t kNegligible = 64;  // regions with less than this fraction of the largest one's inside stay whole
 
@@ -31,7 +32,7 @@ TileChoice ChooseTiles(const std::vector<Region>& regions, int level) {
     const bool loss_like = r.widest_bytes > kWide * r.end_bytes;
     if (level < 1 || (level == 1 && !loss_like) || r.inner_bytes * kNegligible < most) continue;
     const int64_t halves = level >= 3 ? 2 : 1;
-    const int64_t tiles = halves * CeilDiv(r.inner_bytes, std::max<int64_t>(r.end_bytes, 1));
+    const int64_t tiles = halves * CeilDiv(r.inner_bytes, kInside * std::max<int64_t>(r.end_bytes, 1));
     choice.push_back({r, TileRows(r, tiles, kLongTile / halves)});
   }
   return choice;

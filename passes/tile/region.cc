@@ -17,9 +17,9 @@ using ir::NodeId;
 using ir::ValueId;
 using Nodes = std::vector<NodeId>;
 
-// How much wider than its ends a region must be inside to be worth a place in the list.
-constexpr int64_t kChain = 4;  // all that is kept, where no single value is wider than the ends
-constexpr int kSeeds = 4;      // widest values that are tried in one piece of the graph
+// A region is worth a place in the list if one value is wider than its ends, or all that is kept is so much wider.
+constexpr int64_t kChain = 3;
+constexpr int kSeeds = 4;  // widest values that are tried in one piece of the graph
 
 // Ops whose backward pass needs none of their operands' values.
 bool KeepsNoOperand(const Node& node) {
@@ -141,7 +141,7 @@ class Finder {
         Cut(piece, seed, &before, &region, &after);
         if (!tried.insert(region).second) continue;
         Region found = Measure(region);
-        const bool wide = found.widest_bytes >= found.end_bytes || found.inner_bytes >= kChain * found.end_bytes;
+        const bool wide = found.widest_bytes > found.end_bytes || found.inner_bytes >= kChain * found.end_bytes;
         if (!wide && !narrow_) continue;
         regions_.push_back(std::move(found));
         Search(before);
@@ -189,7 +189,8 @@ class Finder {
     for (auto& [v, value] : values) list.push_back(std::move(value));
     std::vector<int> inside = {index.at(graph_.value(seed).producer)};
     for (const NodeId user : users_[seed]) inside.push_back(index.at(user));
-    const std::vector<bool> in = NarrowestRegion(static_cast<int>(piece.size()), list, inside);
+    std::vector<bool> in = NarrowestRegion(static_cast<int>(piece.size()), list, inside);
+    KeepConnected(list, inside.front(), &in);
     // What is not in the region lies before it where a path leads into the region, else after it or beside it.
     std::set<NodeId> leads;
     for (auto it = piece.rbegin(); it != piece.rend(); ++it) {
@@ -200,6 +201,30 @@ class Finder {
       }
     }
     for (const NodeId id : piece) (in[index.at(id)] ? *region : leads.contains(id) ? *before : *after).push_back(id);
+  }
+
+  // What hangs together with `start`: a view between two ends is no reason to put it together again.
+  static void KeepConnected(const std::vector<CutValue>& values, int start, std::vector<bool>* in) {
+    std::vector<bool> kept(in->size(), false);
+    kept[start] = true;
+    for (bool grown = true; grown;) {
+      grown = false;
+      for (const CutValue& v : values) {
+        std::vector<int> nodes;
+        if (v.producer < 0) continue;
+        if ((*in)[v.producer]) nodes.push_back(v.producer);
+        for (const int c : v.consumers) {
+          if ((*in)[c]) nodes.push_back(c);
+        }
+        if (nodes.empty() || nodes.front() != v.producer) continue;
+        if (std::none_of(nodes.begin(), nodes.end(), [&](int n) { return kept[n]; })) continue;
+        for (const int n : nodes) {
+          grown = grown || !kept[n];
+          kept[n] = true;
+        }
+      }
+    }
+    *in = std::move(kept);
   }
 
   Region Measure(const Nodes& nodes) const {

@@ -27,6 +27,12 @@ bool EndsRegion(const Node& node) {
          ir::ShortName(node.op) == "dropout";
 }
 
+// Row-wise, but the adjoint makes a whole table, which T tiles would do T times.
+bool LooksUp(const Node& node) {
+  const std::string_view name = ir::ShortName(node.op);
+  return name == "embedding" || name == "index_select" || name == "index";
+}
+
 // cross_entropy_loss and nll_loss that add up over rows: (x [N, C, ...], target [N, ...], weight, reduction, ...).
 // A mean with class weights divides by the weights of the labels, which are no count: it is left alone.
 std::optional<RowOp> SummedLoss(const Graph& graph, const Node& node, const Rows& rows) {
@@ -75,6 +81,7 @@ RowAnalysis::RowAnalysis(const Graph& graph) : graph_(graph), rows_(graph.num_va
     for (size_t i = 0; i < node.results.size(); ++i) {
       if (ops_[id]->results[i]) rows_[node.results[i]] = ops_[id]->results[i];
     }
+    if (LooksUp(node)) ops_[id].reset();
   }
 }
 

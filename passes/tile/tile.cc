@@ -18,11 +18,14 @@ using ir::ValueId;
 
 std::vector<ir::Expr> Exprs(const std::vector<int64_t>& v) { return {v.begin(), v.end()}; }
 
-// Replaces one region. Values inside get a clone for each tile.
+// Makes one region anew beside the old one. Values inside get a clone for each tile; values that others use are put
+// together again and noted in `made`: the old ones are replaced and erased once all regions are done.
 class RegionTiler {
  public:
-  RegionTiler(Graph& graph, const RowAnalysis& rows, const TiledRegion& tiled, int ranks)
-      : graph_(graph), rows_(rows), nodes_(tiled.region.nodes), in_(nodes_.begin(), nodes_.end()) {
+  // `users`: of the graph before any region was tiled.
+  RegionTiler(Graph& graph, const RowAnalysis& rows, const std::vector<std::vector<NodeId>>& users, const TiledRegion& tiled, int ranks,
+              std::map<ValueId, ValueId>* made)
+      : graph_(graph), rows_(rows), users_(users), made_(*made), nodes_(tiled.region.nodes), in_(nodes_.begin(), nodes_.end()) {
     for (int64_t first = 0; first < tiled.region.block; first += tiled.rows) {
       const int64_t length = std::min(tiled.rows, tiled.region.block - first);
       counts_.push_back({length, length * ranks});
@@ -37,7 +40,6 @@ class RegionTiler {
     }
     PutTogether();
     for (const NodeId id : dependents) graph_.MoveBefore(id, before_);
-    for (auto it = nodes_.rbegin(); it != nodes_.rend(); ++it) graph_.EraseNode(*it);
   }
 
  private:
@@ -159,13 +161,13 @@ class RegionTiler {
       for (size_t i = 0; i < node.results.size(); ++i) {
         const ValueId r = node.results[i];
         if (!UsedOutside(r)) continue;
-        graph_.ReplaceUses(r, op.results[i] ? Concatenate(r, *op.results[i], node) : AddUp(r, node));
+        made_[r] = op.results[i] ? Concatenate(r, *op.results[i], node) : AddUp(r, node);
       }
     }
   }
 
   bool UsedOutside(ValueId v) const {
-    const std::vector<NodeId> users = graph_.Users(v);
+    const std::vector<NodeId>& users = users_[v];
     return std::any_of(users.begin(), users.end(), [&](NodeId u) { return !in_.contains(u); }) ||
            std::any_of(graph_.outputs.begin(), graph_.outputs.end(), [&](const auto& out) { return out.value == v; });
   }
@@ -213,6 +215,8 @@ class RegionTiler {
 
   Graph& graph_;
   const RowAnalysis& rows_;
+  const std::vector<std::vector<NodeId>>& users_;
+  std::map<ValueId, ValueId>& made_;
   const std::vector<NodeId> nodes_;
   const std::set<NodeId> in_;
   // By tile. Of a sharded value a tile has that many rows of each rank, all of them called valid: nothing in a region
@@ -224,17 +228,42 @@ class RegionTiler {
   std::map<ValueId, std::vector<ValueId>> labels_;                  // of a mean loss: how many labels count, by tile
 };
 
+void Replace(Graph& graph, const std::map<ValueId, ValueId>& made) {
+  const auto replace = [&](ValueId* v) {
+    const auto it = made.find(*v);
+    if (it != made.end()) *v = it->second;
+  };
+  for (const NodeId id : graph.nodes()) {
+    for (Arg& a : graph.node(id).args) {
+      if (a.kind == Arg::Kind::kValue) replace(&a.value);
+      for (ValueId& v : a.values) replace(&v);
+    }
+  }
+  for (ir::GraphOutput& out : graph.outputs) replace(&out.value);
+}
+
 }  // namespace
 
 Result<bool> Tile(Graph& graph, PassContext& ctx, const TileChoice& choice) {
   const RowAnalysis rows(graph);
-  bool changed = false;
+  std::vector<std::vector<NodeId>> users(graph.num_values());
+  for (const NodeId id : graph.nodes()) {
+    for (const ValueId v : graph.node(id).Operands()) users[v].push_back(id);
+  }
+  std::map<ValueId, ValueId> made;
+  std::vector<NodeId> old;
   for (const TiledRegion& tiled : choice) {
     if (tiled.rows < 1 || tiled.rows >= tiled.region.block) continue;
-    RegionTiler(graph, rows, tiled, ctx.ranks).Run();
-    changed = true;
+    RegionTiler(graph, rows, users, tiled, ctx.ranks, &made).Run();
+    old.insert(old.end(), tiled.region.nodes.begin(), tiled.region.nodes.end());
   }
-  return changed;
+  Replace(graph, made);
+  const std::set<NodeId> erased(old.begin(), old.end());
+  const std::vector<NodeId> order(graph.nodes().begin(), graph.nodes().end());
+  for (auto it = order.rbegin(); it != order.rend(); ++it) {
+    if (erased.contains(*it)) graph.EraseNode(*it);
+  }
+  return !old.empty();
 }
 
 }  // namespace autospc::tile

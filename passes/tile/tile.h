@@ -26,7 +26,7 @@ using TileChoice = std::vector<TiledRegion>;
 //   1  regions with a value wider than three times their ends: losses over a vocabulary;
 //   2  all regions: MLPs too;
 //   3  as 2, in tiles of half the size.
-// A tile's inside takes about as much as its region's ends take whole, within 2 to 64 tiles; long tiles have a multiple
+// A tile's inside takes about twice what its region's ends take whole, within 2 to 64 tiles; long tiles have a multiple
 // of 16 rows, and so many that adding up the weights' gradients stays cheap beside the products.
 inline constexpr int kMaxTileLevel = 3;
 TileChoice ChooseTiles(const std::vector<Region>& regions, int level);

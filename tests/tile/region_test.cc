@@ -145,15 +145,28 @@ Region Sample(int64_t block, int64_t inner, int64_t widest, int64_t ends) {
   return r;
 }
 
+// A lookup has rows, but its adjoint is a whole table: it stays whole itself.
+TEST(RowAnalysis, LookupsGiveRowsAndStayWhole) {
+  const ir::Graph graph = Parse(R"(
+  input %ids : i64[1, 64]{64, 1} R user "ids" seq_dim 1
+  input %table : f32[99, 16]{16, 1} R parameter "table" grad
+  %x = aten.embedding.default(%table, %ids, -1, false, false) : f32[1, 64, 16] R
+  output user %x "x"
+)");
+  const RowAnalysis rows(graph);
+  EXPECT_EQ(rows.op(graph.nodes().front()), nullptr);
+  EXPECT_EQ(rows.rows(graph.outputs[0].value), Rows::Sharded(1, 64, 64));
+}
+
 TEST(ChooseTiles, ByLevel) {
   const std::vector<Region> regions = {Sample(4096, 6400, 3200, 100), Sample(4096, 800, 400, 200)};
   EXPECT_TRUE(ChooseTiles(regions, 0).empty());
   ASSERT_EQ(ChooseTiles(regions, 1).size(), 1u);
-  EXPECT_EQ(ChooseTiles(regions, 1)[0].rows, 256);   // 64 tiles would have 64 rows
+  EXPECT_EQ(ChooseTiles(regions, 1)[0].rows, 256);   // 32 tiles would have 128 rows
   ASSERT_EQ(ChooseTiles(regions, 2).size(), 2u);
-  EXPECT_EQ(ChooseTiles(regions, 2)[1].rows, 1024);  // 4 tiles
+  EXPECT_EQ(ChooseTiles(regions, 2)[1].rows, 2048);  // 2 tiles of twice the ends
   EXPECT_EQ(ChooseTiles(regions, 3)[0].rows, 128);
-  EXPECT_EQ(ChooseTiles(regions, 3)[1].rows, 512);
+  EXPECT_EQ(ChooseTiles(regions, 3)[1].rows, 1024);
 }
 
 TEST(ChooseTiles, ShortAndUnevenBlocks) {
