@@ -40,8 +40,9 @@ Result<int> CountGpus(const std::string& library) {
   if (error != 0) {
     const char* text = nullptr;
     if (name == nullptr || name(error, &text) != 0 || text == nullptr) text = "an unknown error";
-    return Error{Code::kUsage, fmt::format("the NVIDIA driver does not start: {} ({})", text, error), library,
-                 "nvidia-smi tells more; a driver of another version than its kernel module wants a restart"};
+    return Error{
+        Code::kUsage, fmt::format("the NVIDIA driver does not start: {} ({})", text, error), library,
+        "nvidia-smi tells more; after an update of the driver the machine wants a restart. Or use --device cpu"};
   }
   return gpus;
 }

@@ -92,6 +92,12 @@ Result<std::optional<RankEnvironment>> ReadRankEnvironment() {
   return std::optional<RankEnvironment>(environment);
 }
 
+Meeting::Meeting(c10::intrusive_ptr<c10d::Store> shared, std::unique_ptr<Communicator> between_hosts)
+    : store(std::move(shared)), host(std::move(between_hosts)) {}
+Meeting::Meeting(Meeting&& other) noexcept = default;
+Meeting& Meeting::operator=(Meeting&& other) noexcept = default;
+Meeting::~Meeting() = default;
+
 Result<Meeting> Meet(const RankEnvironment& environment, const std::string& digest, int timeout_seconds) {
   if (environment.world_size == 1) return Meeting{nullptr, MakeSingleCommunicator()};
   c10::intrusive_ptr<c10d::Store> store;

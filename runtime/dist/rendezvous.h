@@ -39,6 +39,11 @@ Result<std::optional<RankEnvironment>> ReadRankEnvironment();
 
 // The ranks of a job, met.
 struct Meeting {
+  Meeting(c10::intrusive_ptr<c10d::Store> shared, std::unique_ptr<Communicator> between_hosts);
+  Meeting(Meeting&& other) noexcept;
+  Meeting& operator=(Meeting&& other) noexcept;
+  ~Meeting();
+
   c10::intrusive_ptr<c10d::Store> store;  // that all ranks share, for further keys of theirs; none if there is one rank
   std::unique_ptr<Communicator> host;     // collectives on host memory
 };

@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "runtime/dist/communicator.h"
+#include "runtime/dist/tensor_collectives.h"
 #include "runtime/exec/call.h"
 
 namespace autospc::exec {
@@ -61,7 +61,7 @@ Status ReduceInPlace(const Call& c, const at::Tensor& x, std::string_view op_nam
       std::max<int64_t>(comm.MinStaging(x.scalar_type()),
                         std::min<int64_t>(static_cast<int64_t>(c.workspace.size()) - taken, Rounded(Bytes(x))));
   const at::Tensor staging = at::empty({staging_bytes}, at::TensorOptions().dtype(at::kByte));
-  return comm.AllReduce(x.data_ptr(), x.numel(), x.scalar_type(), op, staging.data_ptr(), staging_bytes);
+  return autospc::AllReduce(comm, x, op, staging);
 }
 
 Status AllReduce(const Call& c) {
@@ -93,7 +93,7 @@ Status AllGather(const Call& c) {
   at::Tensor all = Staging(Pieces(ranks, x.sizes(), dim, block), x);
   const at::Tensor mine = all.select(0, c.context->rank);
   mine.copy_(x);
-  RETURN_IF_ERROR(c.context->communicator->AllGather(mine.data_ptr(), all.data_ptr(), Bytes(mine)));
+  RETURN_IF_ERROR(autospc::AllGather(*c.context->communicator, mine, all));
   Join(all, dim, block, valid, out);
   return Ok();
 }
@@ -111,10 +111,9 @@ Status ReduceScatter(const Call& c) {
   at::Tensor send = Staging(Pieces(ranks, x.sizes(), dim, block), x);
   for (int64_t r = 0; r < ranks; ++r) CopyPadded(x, dim, r * block, block, zero, send.select(0, r));
   at::Tensor received = Staging(send.sizes(), x);
-  RETURN_IF_ERROR(c.context->communicator->AllToAll(send.data_ptr(), received.data_ptr(), Bytes(send) / ranks));
   // The sums go where the pieces sent away were.
   const at::Tensor sum = send.select(0, 0);
-  RETURN_IF_ERROR(ReduceRows(received.data_ptr(), sum.data_ptr(), ranks, sum.numel(), x.scalar_type(), ReduceOp::kSum));
+  RETURN_IF_ERROR(autospc::ReduceScatter(*c.context->communicator, send, sum, ReduceOp::kSum, received));
   out.copy_(sum);
   return Ok();
 }
@@ -133,7 +132,7 @@ Status AllToAll(const Call& c) {
   at::Tensor send = Staging(Pieces(ranks, x.sizes(), to, to_block), x);
   for (int64_t r = 0; r < ranks; ++r) CopyPadded(x, to, r * to_block, to_block, zero, send.select(0, r));
   at::Tensor received = Staging(send.sizes(), x);
-  RETURN_IF_ERROR(c.context->communicator->AllToAll(send.data_ptr(), received.data_ptr(), Bytes(send) / ranks));
+  RETURN_IF_ERROR(autospc::AllToAll(*c.context->communicator, send, received));
   Join(received, from, block, from_valid, out);
   return Ok();
 }
@@ -156,7 +155,7 @@ Status PadLast(const Call& c) {
   }
   at::Tensor row = Staging(Pieces(1, x.sizes(), dim, 1), x).select(0, 0);
   if (rank == owner) row.copy_(out.narrow(dim, (valid - 1) % block, 1));
-  RETURN_IF_ERROR(c.context->communicator->Broadcast(row.data_ptr(), Bytes(row), static_cast<int>(owner)));
+  RETURN_IF_ERROR(autospc::Broadcast(*c.context->communicator, row, static_cast<int>(owner)));
   if (have < block) {
     const at::Tensor rest = out.narrow(dim, have, block - have);
     rest.copy_(row.expand_as(rest));

@@ -193,6 +193,16 @@ TEST(RunTest, AnotherNumberOfProcessesThanTheProgramsIsRefused) {
   ExpectRunRefused(Package(), Golden("gpt", "s61"), {"2", "3"}, 3);
 }
 
+// Without a GPU the machine is the reason, with one the package; what to do is the same.
+TEST(RunTest, AGpuIsRefusedWithTheReason) {
+  Args args = GoldenArgs(Package(), 2, Golden("gpt", "s61"));
+  args.insert(args.end(), {"--device", "cuda"});
+  const Outcome outcome = Execute(args, 60);
+  EXPECT_TRUE(outcome.code == kUsage || outcome.code == kBadInput) << Said(args, outcome);
+  EXPECT_NE(outcome.err.find("use --device cpu"), std::string::npos) << Said(args, outcome);
+  EXPECT_EQ(outcome.err.find("[rank"), std::string::npos) << "no rank was started\n" << outcome.err;
+}
+
 TEST(RunTest, FlagsAloneAreUsage) {
   for (const Args& args :
        std::vector<Args>{{"autosp-run"},
