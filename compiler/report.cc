@@ -26,7 +26,7 @@ constexpr size_t kRows = 200;  // of a table; more are counted
 // What all sections need to know.
 struct Subject {
   const program::ProgramT& program;
-  const std::vector<PlanPoint>& curve;
+  std::vector<PlanPoint> curve;
   json options;
   int64_t budget = 0;  // 0: none
   const PlanPoint* chosen = nullptr;
@@ -266,10 +266,12 @@ Result<std::string> HtmlReport(const Compiled& compiled) {
   }
   if (const auto it = s.options.find("memory_budget"); it != s.options.end() && it->is_number_integer())
     s.budget = it->get<int64_t>();
-  for (const PlanPoint& point : s.curve) {
-    if (point.chosen) s.chosen = &point;
-  }
   s.memory = MeasureMemory(p, kMaxSamples, kLargest);
+  for (PlanPoint& point : s.curve) {
+    if (!point.chosen) continue;
+    point.peak_bytes = s.memory.peak_bytes();  // the program itself, as it was laid out
+    s.chosen = &point;
+  }
   s.map = DrawArena(p, kMaxRectangles);
 
   std::string page(assets::kPage);

@@ -116,7 +116,7 @@ class Curve extends Plot {
     const named = this.points.filter((p) => p.chosen || p.rule).sort((a, b) => b.chosen - a.chosen);
     for (const p of named) placed.push([this.x(p.peak) - 8, this.y(p.seconds) - 8, 16, 16]);
     for (const p of named) {
-      const text = p.chosen ? 'chosen: ' + p.label : p.label, [x, y] = [this.x(p.peak), this.y(p.seconds)];
+      const text = !p.chosen ? p.label : p.label.length < 24 ? 'chosen: ' + p.label : 'chosen', [x, y] = [this.x(p.peak), this.y(p.seconds)];
       c.font = '600 12px ' + colors.text;
       const w = c.measureText(text).width;
       const tries = [[12, 0], [-12 - w, 0], [-w / 2, -19], [-w / 2, 19], [10, -16], [-10 - w, -16], [10, 16], [-10 - w, 16], [-w / 2, -36], [-w / 2, 36]];

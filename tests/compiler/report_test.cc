@@ -296,9 +296,9 @@ TEST(Report, TheCurveNeedsTwoPoints) {
   EXPECT_EQ(Times(Report(compiled), title), 0u);
   EXPECT_EQ(Times(Report(compiled), place), 0u);
   EXPECT_NE(Report(compiled).find("nothing runs again"), std::string::npos);
-  compiled.curve = {Point("none", 400, 2), Point("price 0.25", 300, 2.5, true), Point("layers", 310, 3)};
+  compiled.curve = {Point("none", 500, 2), Point("price 0.25", 441, 2.5, true), Point("layers", 450, 3)};
   compiled.curve[1].recompute_seconds = 0.5;
-  compiled.program.options = R"({"memory_budget": 305})";
+  compiled.program.options = R"({"memory_budget": 445})";
   const std::string page = Report(compiled);
   EXPECT_EQ(Times(page, title), 1u);
   EXPECT_EQ(Times(page, place), 1u);
@@ -309,7 +309,7 @@ TEST(Report, TheCurveNeedsTwoPoints) {
   const json curve = DataOf(page)["curve"];
   ASSERT_EQ(curve.size(), 3u);
   EXPECT_EQ(curve[1], (json{{"label", "price 0.25"},
-                            {"peak", 300},
+                            {"peak", 440},
                             {"seconds", 2.5},
                             {"again", 0.5},
                             {"chosen", true},
