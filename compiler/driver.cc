@@ -13,12 +13,12 @@
 #include "codegen/memory_report.h"
 #include "codegen/register_passes.h"
 #include "compiler/autodiff/trace.h"
+#include "compiler/fastest.h"
 #include "compiler/fit.h"
 #include "compiler/import/embedding_ties.h"
 #include "passes/canonical/register.h"
 #include "passes/recompute/fit.h"
 #include "passes/step/register.h"
-#include "runtime/outvariant/out_variant.h"
 #include "runtime/package/checkpoint.h"
 #include "runtime/package/oci.h"
 #include "runtime/package/tied_embeddings.h"
@@ -78,7 +78,7 @@ Status TakeWeights(const CompileOptions& options, import::Model* model) {
 }
 
 // The options that shape the program, for the record; nothing of this machine.
-std::string OptionsJson(const CompileOptions& options) {
+std::string OptionsJson(const CompileOptions& options, int zero) {
   nlohmann::ordered_json json;
   json["ranks"] = options.context.ranks;
   json["strategy"] = options.context.strategy;
@@ -90,85 +90,8 @@ std::string OptionsJson(const CompileOptions& options) {
   if (options.context.memory_budget > 0) json["memory_budget"] = options.context.memory_budget;
   json["recompute"] = options.context.recompute;
   json["tile"] = options.context.tile;
-  json["zero"] = options.context.zero;
+  json["zero"] = zero;
   return json.dump();
-}
-
-bool HasOut(const std::string& op) { return OutVariant(op).has_value(); }
-
-// One form of the joint graph and the order in which it competes.
-struct Joint {
-  std::string label;
-  ir::Graph graph;
-};
-
-Result<ir::Graph> Differentiate(const ir::Graph& forward, PassContext& context, PassManager& manager) {
-  Clock clock;
-  ASSIGN_OR_RETURN(ir::Graph graph, autodiff::Trace(forward));
-  RETURN_IF_ERROR(manager.Observe(graph, "differentiate", clock.Lap()));
-  RETURN_IF_ERROR(manager.Run(graph, context, StepPipeline()));
-  return graph;
-}
-
-recompute::Form Describe(const Joint& joint, const memory::OpTraitsFn& traits, const recompute::CostFn& cost, const std::string& rule) {
-  recompute::Form form;
-  form.label = joint.label;
-  form.graph = &joint.graph;
-  form.problem = recompute::Describe(joint.graph, traits, cost);
-  form.candidates = recompute::FindCandidates(joint.graph, form.problem, rule);
-  return form;
-}
-
-std::string Label(const recompute::Form& form, const recompute::Candidate& candidate) {
-  return form.label.empty() ? candidate.label : form.label + ", " + candidate.label;
-}
-
-std::vector<PlanPoint> CurveOf(const std::vector<recompute::Form>& forms, const recompute::Choice& choice) {
-  std::vector<PlanPoint> curve;
-  for (size_t f = 0; f < forms.size(); ++f) {
-    for (size_t c = 0; c < forms[f].candidates.size(); ++c) {
-      const recompute::Schedule& s = forms[f].candidates[c].schedule;
-      const bool chosen = choice.form == static_cast<int>(f) && choice.candidate == static_cast<int>(c);
-      const int64_t arena = chosen ? choice.arena_bytes : s.peak;
-      curve.push_back({Label(forms[f], forms[f].candidates[c]), forms[f].problem.persistent_bytes + arena, arena, s.seconds,
-                       s.again_seconds, chosen});
-    }
-  }
-  std::stable_sort(curve.begin(), curve.end(), [](const PlanPoint& a, const PlanPoint& b) {
-    return a.peak_bytes != b.peak_bytes ? a.peak_bytes > b.peak_bytes : a.seconds < b.seconds;
-  });
-  return curve;
-}
-
-Result<ir::Graph> FastestThatFits(const ir::Graph& forward, PassContext& context, const CompileOptions& options, PassManager& manager,
-                                  Compiled* result) {
-  const memory::OpTraitsFn traits = codegen::KernelTraits(context.ranks, HasOut);
-  const recompute::CostFn cost = codegen::KernelCosts(context.ranks, codegen::RatesOf(options.machine));
-  const int64_t budget = context.memory_budget;
-  std::list<Joint> joints;  // forms point to their graphs
-  std::vector<recompute::Form> forms;
-  const bool searched = context.recompute == "auto" && (budget > 0 || options.curve);
-  const auto add = [&](std::string label, const ir::Graph& graph, PassContext& own, const std::string& rule) -> Status {
-    ASSIGN_OR_RETURN(ir::Graph joint, Differentiate(graph, own, manager));
-    joints.push_back({std::move(label), std::move(joint)});
-    Clock clock;
-    forms.push_back(Describe(joints.back(), traits, cost, rule));
-    return manager.Observe(joints.back().graph, "find-candidates", clock.Lap(), false);
-  };
-
-  // What nothing beats in time: all is saved, in the plain form. Where it fits, the others need not be looked at.
-  RETURN_IF_ERROR(add("", forward, context, context.recompute == "auto" ? "none" : context.recompute));
-  ASSIGN_OR_RETURN(recompute::Choice choice, recompute::ChooseWithin(forms, budget, traits));
-  if (searched && (!choice.fits || options.curve)) {
-    Clock clock;
-    forms[0] = Describe(joints.back(), traits, cost, "auto");
-    RETURN_IF_ERROR(manager.Observe(joints.back().graph, "find-candidates", clock.Lap(), false));
-    ASSIGN_OR_RETURN(choice, recompute::ChooseWithin(forms, budget, traits));
-  }
-  result->curve = CurveOf(forms, choice);
-  if (getenv("CURVE")) for (auto& p : result->curve) fmt::print(stderr, "CURVE {:>12} {:.4f} {:.4f} {} {}\n", FormatBytes(p.peak_bytes), p.seconds, p.recompute_seconds, p.chosen ? "*" : " ", p.label);
-  RETURN_IF_ERROR(manager.Observe(choice.graph, "recompute"));
-  return std::move(choice.graph);
 }
 
 // Everything after reading the export, which took so many milliseconds.
@@ -201,7 +124,7 @@ Result<Compiled> RunPhases(import::Model model, const CompileOptions& options, d
 
   // 3. LibTorch's autograd gives the joint graph, the step's passes its reductions and updates; of the forms in which
   // that can be had, and of what each may compute again, the fastest that fits.
-  ASSIGN_OR_RETURN(ir::Graph graph, FastestThatFits(model.graph, context, options, manager, &result));
+  ASSIGN_OR_RETURN(ir::Graph graph, FastestThatFits(model.graph, context, options.machine, options.curve, manager, &result.curve));
 
   // 4. Every byte at its place, and the instructions.
   Clock lowering;
@@ -210,7 +133,7 @@ Result<Compiled> RunPhases(import::Model model, const CompileOptions& options, d
   lower.seq_len = bound.seq_len;
   lower.batch = bound.batch;
   lower.compiler = "autospc " AUTOSPC_VERSION;
-  lower.options = OptionsJson(options);
+  lower.options = OptionsJson(options, context.zero);
   lower.has_out = HasOut;
   ASSIGN_OR_RETURN(result.program, codegen::Lower(graph, context, lower));
   const int64_t budget = context.memory_budget;
@@ -239,33 +162,19 @@ Result<Compiled> RunPhases(import::Model model, const CompileOptions& options, d
   return result;
 }
 
-// --zero auto: the first level of ZeRO within the budget, since each costs traffic; without a budget none.
-template <typename Run>
-Result<Compiled> AtZeroLevel(CompileOptions options, Run run) {
-  int& zero = options.context.zero;
-  if (zero >= 0) return run(options);
-  const bool smallest_anyway = options.smallest_anyway;
-  const int last = options.context.ranks > 1 && options.context.memory_budget > 0 ? 2 : 0;
-  for (zero = 0;; ++zero) {
-    options.smallest_anyway = smallest_anyway && zero == last;
-    Result<Compiled> compiled = run(options);
-    if (zero == last || compiled.ok() || compiled.error().code != Code::kDoesNotFit) return compiled;
-  }
-}
-
 }  // namespace
 
 Result<import::Model> ImportModel(const CompileOptions& options) { return import::ImportPt2(options.model, {options.loss}); }
 
 Result<Compiled> CompileModel(const import::Model& model, const CompileOptions& options) {
-  return AtZeroLevel(options, [&](const CompileOptions& with) { return RunPhases(model, with, 0); });
+  return RunPhases(model, options, 0);
 }
 
 Result<Compiled> Compile(const CompileOptions& options) {
   Clock clock;
   ASSIGN_OR_RETURN(import::Model model, ImportModel(options));
   const double milliseconds = clock.Lap();
-  return AtZeroLevel(options, [&](const CompileOptions& with) { return RunPhases(model, with, milliseconds); });
+  return RunPhases(std::move(model), options, milliseconds);
 }
 
 Status WriteCompiled(const Compiled& compiled, const std::string& path, bool force) {

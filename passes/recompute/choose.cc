@@ -16,16 +16,18 @@ constexpr const char* kRules[] = {"none", "autosp", "layers", "full"};
 
 // How far the search goes, by the number of instructions.
 struct Effort {
-  int cuts;    // of the price sweep
-  int limits;  // of the grid
-  int moves;   // of lowering, from each start
+  int cuts;     // of the price sweep
+  int windows;  // of replay, the longest first
+  int limits;   // of the grid
+  size_t bases; // that are refilled to each limit
+  int moves;    // of lowering, from each start
 };
 
 Effort EffortFor(size_t items) {
-  if (items <= 400) return {64, 96, 400};
-  if (items <= 2000) return {32, 48, 120};
-  if (items <= 6000) return {8, 12, 8};
-  return {6, 8, 2};
+  if (items <= 400) return {64, 4, 96, 4, 400};
+  if (items <= 2000) return {24, 4, 48, 3, 60};
+  if (items <= 6000) return {8, 2, 12, 2, 8};
+  return {6, 2, 8, 2, 2};
 }
 
 class Search {
@@ -35,14 +37,9 @@ class Search {
   std::vector<Candidate> Run() {
     const int all = static_cast<int>(problem_.items.size());
     for (const char* rule : kRules) Add(rule, Replay(problem_, KeepBy(rule, graph_, problem_), all), true);
-    auto t0 = clock();
-    auto lap = [&](const char* w) { fmt::print(stderr, "T {} {} {}\n", w, (clock() - t0) / 1000, found_.size()); };
     AddSweep();
-    lap("sweep");
     AddLowered();
-    lap("lowered");
     AddRefilled();
-    lap("refilled");
     return Front();
   }
 
@@ -61,12 +58,12 @@ class Search {
     const int backward = static_cast<int>(problem_.items.size()) - problem_.backward;
     const std::vector<Cut> cuts = SweepPrices(problem_, effort_.cuts);
     // A copy may serve the whole backward pass, or a part of it and be made again: deeper, slower.
-    for (const int window : {backward, backward / 4, backward / 16, 0}) {
+    const std::vector<int> windows = effort_.windows > 2 ? std::vector<int>{backward, backward / 4, backward / 16, 0} : std::vector<int>{backward, 0};
+    for (const int window : windows) {
       for (size_t i = 1; i < cuts.size(); ++i) {
-        Add(fmt::format("cut {}, window {}", i, window), Replay(problem_, cuts[i].keep, window));
-        if (window == backward) continue;
         // Only what saves much is worth making more than once.
-        if (cuts[i].bytes > cuts[0].bytes / 2) found_.pop_back();
+        if (window < backward && cuts[i].bytes > cuts[0].bytes / 2) continue;
+        Add(fmt::format("cut {}, window {}", i, window), Replay(problem_, cuts[i].keep, window));
       }
     }
   }
@@ -102,7 +99,7 @@ class Search {
       std::stable_sort(fitting.begin(), fitting.end(), [&](size_t a, size_t b) {
         return found_[a].candidate.schedule.seconds < found_[b].candidate.schedule.seconds;
       });
-      if (fitting.size() > kBases) fitting.resize(kBases);
+      if (fitting.size() > effort_.bases) fitting.resize(effort_.bases);
       for (const size_t i : fitting) {
         Schedule schedule = found_[i].candidate.schedule;
         if (Refill(problem_, schedule, limit) == 0 || schedule.peak > limit) continue;
@@ -110,8 +107,6 @@ class Search {
       }
     }
   }
-
-  static constexpr size_t kBases = 3;
 
   std::vector<size_t> Lowest(size_t count) const {
     std::vector<size_t> order(found_.size());

@@ -1,7 +1,6 @@
 #include "passes/recompute/order.h"
 
 #include <algorithm>
-#include <list>
 #include <utility>
 
 namespace autospc::recompute {
@@ -10,36 +9,46 @@ namespace {
 // A list of steps that knows which of two stands first.
 class Sequence {
  public:
-  explicit Sequence(int n) : labels_(n), where_(n) {
-    for (int i = 0; i < n; ++i) where_[i] = list_.insert(list_.end(), i);
+  explicit Sequence(int n) : labels_(n), next_(n + 1), previous_(n + 1), end_(n) {
+    for (int i = 0; i <= n; ++i) {
+      next_[i] = i == n ? 0 : i + 1;
+      previous_[i] = i == 0 ? n : i - 1;
+    }
     Relabel();
   }
 
   bool Before(int a, int b) const { return labels_[a] < labels_[b]; }
-  const std::list<int>& steps() const { return list_; }
+  int First() const { return next_[end_]; }
+  int Next(int step) const { return next_[step]; }
+  int End() const { return end_; }
 
-  void PutBefore(int step, int other) { Put(step, where_[other]); }
-  void PutBehind(int step, int other) { Put(step, std::next(where_[other])); }
+  void PutBefore(int step, int other) { Put(step, other); }
+  void PutBehind(int step, int other) { Put(step, next_[other]); }
 
  private:
-  void Put(int step, std::list<int>::iterator at) {
-    if (at == where_[step]) return;
-    list_.splice(at, list_, where_[step]);
-    const auto self = where_[step];
-    const double low = self == list_.begin() ? labels_[*std::next(self)] - 2 : labels_[*std::prev(self)];
-    const double high = std::next(self) == list_.end() ? low + 2 : labels_[*std::next(self)];
+  void Put(int step, int at) {
+    if (at == step || at == next_[step]) return;
+    next_[previous_[step]] = next_[step];
+    previous_[next_[step]] = previous_[step];
+    previous_[step] = previous_[at];
+    next_[step] = at;
+    next_[previous_[at]] = step;
+    previous_[at] = step;
+    const int left = previous_[step];
+    const double low = left == end_ ? (at == end_ ? 0 : labels_[at] - 2) : labels_[left];
+    const double high = at == end_ ? low + 2 : labels_[at];
     labels_[step] = low + (high - low) / 2;
     if (!(labels_[step] > low && labels_[step] < high)) Relabel();
   }
 
   void Relabel() {
     double label = 0;
-    for (int step : list_) labels_[step] = label++;
+    for (int step = First(); step != end_; step = next_[step]) labels_[step] = label++;
   }
 
-  std::list<int> list_;
   std::vector<double> labels_;
-  std::vector<std::list<int>::iterator> where_;
+  std::vector<int> next_, previous_;  // a ring through end_
+  int end_;
 };
 
 class Reorderer {
@@ -123,7 +132,7 @@ class Reorderer {
     out.store_of = schedule_.store_of;
     out.reads = schedule_.reads;
     out.steps.reserve(n_);
-    for (int i : sequence.steps()) out.steps.push_back(schedule_.steps[i]);
+    for (int i = sequence.First(); i != sequence.End(); i = sequence.Next(i)) out.steps.push_back(schedule_.steps[i]);
     Measure(problem_, out);
     return out;
   }

@@ -1,4 +1,6 @@
 #include <algorithm>
+#include <cstddef>
+#include <limits>
 #include <utility>
 
 #include "passes/recompute/schedule.h"
@@ -6,14 +8,122 @@
 namespace autospc::recompute {
 namespace {
 
+// Bytes by step, with additions and maxima over ranges in O(sqrt n).
+class Heights {
+ public:
+  explicit Heights(std::vector<int64_t> values) : values_(std::move(values)), most_((values_.size() + kBlock - 1) / kBlock), more_(most_.size(), 0) {
+    for (size_t b = 0; b < most_.size(); ++b) Renew(static_cast<int>(b));
+  }
+
+  // Over [from, to).
+  int64_t Max(int from, int to) const {
+    int64_t most = 0;
+    Over(from, to, [&](int b) { most = std::max(most, most_[b]); }, [&](int b, int i) { most = std::max(most, values_[i] + more_[b]); });
+    return most;
+  }
+
+  void Add(int from, int to, int64_t bytes) {
+    Over(from, to,
+         [&](int b) {
+           more_[b] += bytes;
+           most_[b] += bytes;
+         },
+         [&](int b, int i) {
+           values_[i] += bytes;
+           most_[b] = std::max(most_[b], values_[i] + more_[b]);
+         });
+  }
+
+  // The step is gone: nothing limits what lives across it.
+  void Ignore(int i) {
+    values_[i] = std::numeric_limits<int64_t>::min() / 4;
+    Renew(i / kBlock);
+  }
+
+ private:
+  static constexpr int kBlock = 64;
+
+  template <typename Whole, typename One>
+  static void Over(int from, int to, Whole whole, One one) {
+    int i = from;
+    while (i < to) {
+      const int b = i / kBlock;
+      if (i % kBlock == 0 && i + kBlock <= to) {
+        whole(b);
+        i += kBlock;
+      } else {
+        one(b, i++);
+      }
+    }
+  }
+
+  void Renew(int b) {
+    const auto begin = values_.begin() + static_cast<ptrdiff_t>(b) * kBlock;
+    most_[b] = *std::max_element(begin, begin + std::min<ptrdiff_t>(kBlock, values_.end() - begin)) + more_[b];
+  }
+
+  std::vector<int64_t> values_, most_, more_;
+};
+
+// For each copy the steps that read it, as lists that can be cut and joined.
+class ReaderLists {
+ public:
+  ReaderLists(const Problem& problem, const Schedule& schedule)
+      : head_(schedule.store_of.size(), -1), tail_(head_), step_(schedule.reads.size()), next_(step_.size(), -1), previous_(step_.size(), -1) {
+    for (size_t i = 0; i < schedule.steps.size(); ++i) {
+      const int first = schedule.steps[i].reads;
+      const auto reads = schedule.ReadsOf(problem, schedule.steps[i]);
+      for (size_t k = 0; k < reads.size(); ++k) {
+        const int entry = first + static_cast<int>(k);
+        step_[entry] = static_cast<int>(i);
+        Link(reads[k], entry, entry);
+      }
+    }
+  }
+
+  bool None(int copy) const { return head_[copy] < 0; }
+  bool One(int copy) const { return head_[copy] >= 0 && head_[copy] == tail_[copy]; }
+
+  // The last step that reads it; -1: none.
+  int Last(int copy) const {
+    int last = -1;
+    for (int e = head_[copy]; e >= 0; e = next_[e]) last = std::max(last, step_[e]);
+    return last;
+  }
+
+  // Entries are places in Schedule::reads.
+  template <typename Visit>
+  void ForEach(int copy, Visit visit) const {
+    for (int e = head_[copy]; e >= 0; e = next_[e]) visit(e);
+  }
+
+  void Remove(int copy, int entry) {
+    (previous_[entry] >= 0 ? next_[previous_[entry]] : head_[copy]) = next_[entry];
+    (next_[entry] >= 0 ? previous_[next_[entry]] : tail_[copy]) = previous_[entry];
+  }
+
+  void MoveAll(int from, int to) {
+    if (head_[from] >= 0) Link(to, head_[from], tail_[from]);
+    head_[from] = tail_[from] = -1;
+  }
+
+ private:
+  void Link(int copy, int first, int last) {
+    previous_[first] = tail_[copy];
+    next_[last] = -1;
+    (tail_[copy] >= 0 ? next_[tail_[copy]] : head_[copy]) = first;
+    tail_[copy] = last;
+  }
+
+  std::vector<int> head_, tail_;               // by copy
+  std::vector<int> step_, next_, previous_;    // by entry
+};
+
 class Refiller {
  public:
   Refiller(const Problem& problem, Schedule& schedule, int64_t limit)
       : problem_(problem), schedule_(schedule), limit_(limit), live_(LiveBytes(problem, schedule)),
-        life_(FindLifetimes(problem, schedule)), readers_(schedule.store_of.size()), gone_(schedule.steps.size(), 0) {
-    const Readers readers(problem, schedule);
-    for (size_t c = 0; c < readers_.size(); ++c) readers_[c].assign(readers[static_cast<int>(c)].begin(), readers[static_cast<int>(c)].end());
-  }
+        life_(FindLifetimes(problem, schedule)), readers_(problem, schedule), gone_(schedule.steps.size(), 0) {}
 
   int Run() {
     FindPredecessors();
@@ -23,7 +133,7 @@ class Refiller {
       if (!step.again) continue;
       int64_t bytes = 0;
       for (int c : MakesOf(problem_, step)) {
-        if (!readers_[c].empty()) bytes += problem_.stores[schedule_.store_of[c]].bytes;
+        if (!readers_.None(c)) bytes += problem_.stores[schedule_.store_of[c]].bytes;
       }
       order.emplace_back(-Exclusive(static_cast<int>(i)) / static_cast<double>(std::max<int64_t>(bytes, 1)), static_cast<int>(i));
     }
@@ -52,7 +162,7 @@ class Refiller {
 
   bool Unread(const Step& step, int but = -1) const {
     const auto makes = MakesOf(problem_, step);
-    return std::all_of(makes.begin(), makes.end(), [&](int m) { return m == but || readers_[m].empty(); });
+    return std::all_of(makes.begin(), makes.end(), [&](int m) { return m == but || readers_.None(m); });
   }
 
   // Seconds that go with a step: its own, and those of repetitions that serve it alone.
@@ -60,7 +170,7 @@ class Refiller {
     double seconds = problem_.items[schedule_.steps[at].item].seconds;
     for (int c : schedule_.ReadsOf(problem_, schedule_.steps[at])) {
       const Step& maker = schedule_.steps[life_.first[c]];
-      if (maker.again && readers_[c].size() == 1 && Unread(maker, c)) seconds += Exclusive(life_.first[c]);
+      if (maker.again && readers_.One(c) && Unread(maker, c)) seconds += Exclusive(life_.first[c]);
     }
     return seconds;
   }
@@ -70,9 +180,9 @@ class Refiller {
     // The copy before lives from its last reader to this step; there must be room for all of the step's results.
     longer_.clear();
     for (int c : MakesOf(problem_, step)) {
-      if (readers_[c].empty()) continue;
+      if (readers_.None(c)) continue;
       if (before_[c] < 0) return false;  // another order has put this one first
-      const int last = readers_[before_[c]].empty() ? life_.first[before_[c]] : readers_[before_[c]].back();
+      const int last = std::max(readers_.Last(before_[c]), life_.first[before_[c]]);
       longer_.emplace_back(HandsOver(last, before_[c]) ? last : last + 1, problem_.stores[schedule_.store_of[c]].bytes);
     }
     if (longer_.empty()) return false;
@@ -81,22 +191,13 @@ class Refiller {
     for (size_t k = 0; k < longer_.size(); ++k) {
       more += longer_[k].second;
       const int end = k + 1 < longer_.size() ? longer_[k + 1].first : at;
-      for (int i = longer_[k].first; i < end; ++i) {
-        if (live_[i] + more > limit_ && !gone_[i]) return false;
-      }
+      if (live_.Max(longer_[k].first, end) + more > limit_) return false;
     }
-    for (const auto& [from, bytes] : longer_) {
-      for (int i = from; i < at; ++i) live_[i] += bytes;
-    }
+    for (const auto& [from, bytes] : longer_) live_.Add(from, at, bytes);
     for (int c : MakesOf(problem_, step)) {
-      if (readers_[c].empty()) continue;
-      std::vector<int>& heir = readers_[before_[c]];
-      for (int r : readers_[c]) {
-        const auto reads = schedule_.ReadsOf(problem_, schedule_.steps[r]);
-        std::replace(reads.begin(), reads.end(), c, before_[c]);
-        heir.push_back(r);
-      }
-      std::sort(heir.begin(), heir.end());
+      if (readers_.None(c)) continue;
+      readers_.ForEach(c, [&](int entry) { schedule_.reads[entry] = before_[c]; });
+      readers_.MoveAll(c, before_[c]);
       Forget(c);
     }
     Drop(at);
@@ -112,7 +213,6 @@ class Refiller {
 
   // Copies after `c` of its storage now follow the one before it.
   void Forget(int c) {
-    readers_[c].clear();
     if (before_[c] >= 0) behind_[before_[c]] = behind_[c];
     if (behind_[c] >= 0) before_[behind_[c]] = before_[c];
   }
@@ -120,13 +220,14 @@ class Refiller {
   // The step goes, and with it the repetitions that nobody reads any more.
   void Drop(int at) {
     gone_[at] = 1;
-    for (int c : schedule_.ReadsOf(problem_, schedule_.steps[at])) {
-      std::vector<int>& readers = readers_[c];
-      readers.erase(std::remove(readers.begin(), readers.end(), at), readers.end());
-      const int maker = life_.first[c];
-      const Step& step = schedule_.steps[maker];
-      if (gone_[maker] || !step.again || !Unread(step)) continue;
-      for (int m : MakesOf(problem_, step)) Forget(m);
+    live_.Ignore(at);
+    const Step& step = schedule_.steps[at];
+    const auto reads = schedule_.ReadsOf(problem_, step);
+    for (size_t k = 0; k < reads.size(); ++k) {
+      readers_.Remove(reads[k], step.reads + static_cast<int>(k));
+      const int maker = life_.first[reads[k]];
+      if (gone_[maker] || !schedule_.steps[maker].again || !Unread(schedule_.steps[maker])) continue;
+      for (int m : MakesOf(problem_, schedule_.steps[maker])) Forget(m);
       Drop(maker);
     }
   }
@@ -143,11 +244,11 @@ class Refiller {
   const Problem& problem_;
   Schedule& schedule_;
   const int64_t limit_;
-  std::vector<int64_t> live_;  // an upper bound while steps go
+  Heights live_;  // an upper bound while steps go
   Lifetimes life_;
-  std::vector<std::vector<int>> readers_;  // by copy, in order
-  std::vector<int> before_, behind_;       // by copy
-  std::vector<char> gone_;                 // by step
+  ReaderLists readers_;
+  std::vector<int> before_, behind_;  // by copy
+  std::vector<char> gone_;            // by step
   std::vector<std::pair<int, int64_t>> longer_;  // of the step at hand: from where on how many bytes more
 };
 

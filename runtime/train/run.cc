@@ -2,6 +2,7 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/ops/from_blob.h>
+#include <torch/csrc/distributed/c10d/Store.hpp>
 
 #include <algorithm>
 #include <chrono>
@@ -124,8 +125,7 @@ class Rank {
     for (size_t i = 0; i < executor_->program().storages.size(); ++i) TouchState(i);
     RETURN_IF_ERROR(FillInputs(*job_.golden, executor_.get()));
     executor_->SetScalar("lr", options_.lr);
-    const bool gradients = first() && options_.steps == 0;
-    ASSIGN_OR_RETURN(Capture capture, Capture::Make(*executor_, gradients));
+    ASSIGN_OR_RETURN(Capture capture, Capture::Make(*executor_, options_.steps == 0, first()));
     capture_ = std::make_unique<Capture>(std::move(capture));
     for (const ComputedGradient& g : capture_->gradients()) {  // taken now, not in the step
       int64_t bytes = ByteSizeOf(g.dtype);
@@ -224,18 +224,33 @@ class Rank {
     return Ok();
   }
 
+  // By op: seconds a step on average; of each instruction in the step in which it took least, wall and processor time.
   void PrintTimes() const {
-    std::map<std::string, std::pair<double, int>> by_op;
+    struct Sum {
+      double mean = 0, fastest = 0, busy = 0;
+      int count = 0;
+    };
+    std::map<std::string, Sum> by_op;
+    const double steps = static_cast<double>(std::max<int64_t>(executor_->steps(), 1));
     for (size_t i = 0; i < executor_->times().size(); ++i) {
-      auto& [seconds, count] = by_op[executor_->program().instructions[i]->op];
-      seconds += executor_->times()[i];
-      ++count;
+      Sum& sum = by_op[executor_->program().instructions[i]->op];
+      sum.mean += executor_->times()[i] / steps;
+      sum.fastest += executor_->fastest()[i];
+      sum.busy += executor_->busy()[i];
+      ++sum.count;
     }
-    std::vector<std::pair<double, std::string>> rows;
-    for (const auto& [op, t] : by_op)
-      rows.emplace_back(-t.first, fmt::format("{:10.4f} s {:6} x {}", t.first, t.second, op));
-    std::sort(rows.begin(), rows.end());
-    for (const auto& row : rows) fmt::print(stderr, "{}\n", row.second);
+    std::vector<std::pair<std::string, Sum>> rows(by_op.begin(), by_op.end());
+    std::stable_sort(rows.begin(), rows.end(), [](const auto& a, const auto& b) { return a.second.mean > b.second.mean; });
+    if (!options_.json) fmt::print("seconds a step, at best, of the processor, calls, op\n");
+    for (const auto& [op, sum] : rows) {
+      if (options_.json) {
+        fmt::print("{{\"op\": \"{}\", \"count\": {}, \"seconds\": {:.6g}, \"fastest\": {:.6g}, \"busy\": {:.6g}}}\n", op, sum.count,
+                   sum.mean, sum.fastest, sum.busy);
+      } else {
+        fmt::print("{:10.4f} {:10.4f} {:10.4f} {:6} x {}\n", sum.mean, sum.fastest, sum.busy, sum.count, op);
+      }
+    }
+    std::fflush(stdout);
   }
 
   const RunOptions& options_;

@@ -1,0 +1,26 @@
+// From the partitioned forward graph to the step that is run: of all forms that compete, the fastest that fits.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "compiler/plan.h"
+#include "passes/framework/manager.h"
+#include "passes/framework/pass.h"
+#include "passes/ir/graph.h"
+
+namespace autospc {
+
+// Differentiates `forward`, adds the step, and chooses what is computed again. Forms that compete: the graph as it is,
+// and tiled at each level (context.tile), each with its candidates (passes/recompute/choose.h). Time is estimated with
+// the rates of `machine` (codegen/rates.h). With a budget (context.memory_budget) the fastest candidate whose plan fits
+// it, else the fastest; where nothing fits, the smallest, so that its peak can be shown: compare the program's bytes
+// with the budget. context.zero < 0 becomes 0 where everything fits as it is, else 2.
+// `weigh_all`: candidates are weighed even where the fastest fits, for `curve`.
+Result<ir::Graph> FastestThatFits(const ir::Graph& forward, PassContext& context, const std::string& machine, bool weigh_all,
+                                  PassManager& manager, std::vector<PlanPoint>* curve);
+
+// Whether LibTorch has an `.out` overload of this op that writes where it is told.
+bool HasOut(const std::string& op);
+
+}  // namespace autospc
