@@ -1,9 +1,9 @@
 #include "compiler/import/embedding_ties.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <set>
-
-#include <fmt/ranges.h>
 
 namespace autospc::import {
 namespace {

@@ -1,9 +1,8 @@
 #include "runtime/package/tied_embeddings.h"
 
 #include <filesystem>
-#include <optional>
-
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "runtime/base/files.h"
 #include "runtime/package/dtype.h"
@@ -42,7 +41,8 @@ Result<bool> SameBytes(const WeightSource& a, const WeightSource& b) {
 
 }  // namespace
 
-Result<std::vector<TieCandidate>> TiedByCheckpoint(const Checkpoint& checkpoint, const std::vector<TieCandidate>& candidates,
+Result<std::vector<TieCandidate>> TiedByCheckpoint(const Checkpoint& checkpoint,
+                                                   const std::vector<TieCandidate>& candidates,
                                                    const std::string& prefix) {
   std::vector<TieCandidate> tied;
   if (candidates.empty() || !ConfigTies(checkpoint.path())) return tied;

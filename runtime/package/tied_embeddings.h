@@ -17,10 +17,11 @@ struct TieCandidate {
   WantedTensor head, embedding;
 };
 
-// Of the candidates, those that the checkpoint ties: config.json beside it has "tie_word_embeddings": true, and it holds
-// the embedding and either no head or the same bytes for both. `prefix` as in ResolveOptions. kBadInput: a tensor
+// Of the candidates, those that the checkpoint ties: config.json beside it has "tie_word_embeddings": true, and it
+// holds the embedding and either no head or the same bytes for both. `prefix` as in ResolveOptions. kBadInput: a tensor
 // that can't be read.
-Result<std::vector<TieCandidate>> TiedByCheckpoint(const Checkpoint& checkpoint, const std::vector<TieCandidate>& candidates,
+Result<std::vector<TieCandidate>> TiedByCheckpoint(const Checkpoint& checkpoint,
+                                                   const std::vector<TieCandidate>& candidates,
                                                    const std::string& prefix);
 
 }  // namespace autospc

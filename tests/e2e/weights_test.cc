@@ -60,6 +60,52 @@ TEST(WeightsTest, CompilesWithoutAndDoesNotRunWithout) {
   EXPECT_NE(ran.err.find("--weights"), std::string::npos) << ran.err;
 }
 
+// The same model exported with the tie lost: head and embedding are two parameters, the checkpoint holds one and says
+// in its config.json that it is both.
+fs::path Untied() { return Models() / kModel / "untied.pt2"; }
+
+TEST(WeightsTest, ATieThatTheExportLostComesFromTheCheckpointAtCompileTime) {
+  for (const char* strategy : {"ulysses", "allgather-kv"}) {
+    ExpectMatchesGolden(Untied(), Golden(kModel, "s61"), 2, 61,
+                        {"--strategy", strategy, "--weights", Checkpoint().string()});
+  }
+}
+
+TEST(WeightsTest, ATieThatTheExportLostIsGivenByAFlagForWeightsAtRunTime) {
+  for (const char* strategy : {"ulysses", "allgather-kv"}) {
+    ExpectMatchesGolden(Untied(), Golden(kModel, "s61"), 2, 61, {"--strategy", strategy, "--tie-embeddings"},
+                        {"--weights", Checkpoint().string()});
+  }
+}
+
+// The flag asks for nothing where the export has the tie.
+TEST(WeightsTest, AnExportThatIsTiedStaysSo) {
+  ExpectMatchesGolden(Pt2(kModel), Golden(kModel, "s61"), 1, 61, {"--tie-embeddings"},
+                      {"--weights", Checkpoint().string()});
+}
+
+TEST(WeightsTest, ARunRefusesACheckpointsTieThatThePackageLacks) {
+  TempFolder folder;
+  ASSERT_EQ(Execute(CompileArgs(Untied(), folder / "package", 2, 61)).code, 0);
+  const auto refused = [&](const fs::path& checkpoint) {
+    const Args run = GoldenArgs(folder / "package", 2, Golden(kModel, "s61"), {"--weights", checkpoint.string()});
+    const Outcome ran = Execute(run);
+    EXPECT_EQ(ran.code, 3) << Said(run, ran);
+    return ran.err;
+  };
+  const std::string tied = refused(Checkpoint());
+  for (const char* word :
+       {"model.head.weight", "model.embed.weight", "tie_word_embeddings", "--tie-embeddings", "--weights"}) {
+    EXPECT_NE(tied.find(word), std::string::npos) << word << " is not in\n" << tied;
+  }
+  // Without the word of a config.json the head is missing, and no more is known.
+  fs::copy(Checkpoint(), folder / "checkpoint");
+  fs::remove(folder / "checkpoint" / "config.json");
+  const std::string missing = refused(folder / "checkpoint");
+  EXPECT_NE(missing.find("1 of"), std::string::npos) << missing;
+  EXPECT_NE(missing.find("model.head.weight"), std::string::npos) << missing;
+}
+
 // The seed draws by parameter and global index: the same weights at every P, and others for another seed.
 TEST(WeightsTest, ASeedGivesTheSameWeightsAtEveryP) {
   TempFolder folder;

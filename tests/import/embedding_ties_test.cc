@@ -96,7 +96,8 @@ TEST(EmbeddingTies, SeveralOrNoneAreRefused) {
   }
 
   Net none({"head"});
-  none.b.Node("aten.expand.default", {In("self", T("p_head")), In("size", json{{"as_ints", {4, 4}}})}, "l", Meta({4, 4}));
+  none.b.Node("aten.expand.default", {In("self", T("p_head")), In("size", json{{"as_ints", {4, 4}}})}, "l",
+              Meta({4, 4}));
   model = none.Done("l");
   ASSERT_TRUE(model.ok()) << model.error().Format();
   tied = TieEmbeddings(&*model);

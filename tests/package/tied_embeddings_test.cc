@@ -27,7 +27,8 @@ std::vector<std::string> Tied(const std::string& config, const std::vector<Tenso
   if (!config.empty()) std::ofstream(folder / "config.json") << config;
   std::vector<std::string> heads;
   // The folder, or the file in it.
-  for (const std::string& path : {folder / "model.safetensors", std::filesystem::path(folder / "model.safetensors").parent_path().string()}) {
+  for (const std::string& path :
+       {folder / "model.safetensors", std::filesystem::path(folder / "model.safetensors").parent_path().string()}) {
     const auto checkpoint = Checkpoint::Open(path);
     EXPECT_TRUE(checkpoint.ok());
     const auto tied = TiedByCheckpoint(*checkpoint, candidates, prefix);
@@ -54,7 +55,8 @@ TEST(TiedEmbeddings, AHeadThatIsTheSame) {
 }
 
 TEST(TiedEmbeddings, OnlyByTheWordOfTheConfig) {
-  for (const char* config : {"", "{", "[]", "{}", R"({"tie_word_embeddings": false})", R"({"tie_word_embeddings": "true"})"}) {
+  for (const char* config :
+       {"", "{", "[]", "{}", R"({"tie_word_embeddings": false})", R"({"tie_word_embeddings": "true"})"}) {
     EXPECT_EQ(Tied(config, {T("embed", kOnes)}, {{W("head"), W("embed")}}), kNone) << config;
   }
 }

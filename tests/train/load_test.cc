@@ -1,11 +1,15 @@
-// Weights: from a seed, and which storages may be read where they lie.
+// Weights: from a seed, which storages may be read where they lie, and masters of 16-bit parameters.
 #include "runtime/train/load.h"
 
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <fstream>
+#include <stdexcept>
 
 #include "runtime/package/seeded_init.h"
+#include "tests/exec/programs.h"
+#include "tests/package/temp_folder.h"
 
 namespace autospc::train {
 namespace {
@@ -82,6 +86,89 @@ TEST(WrittenStoragesTest, OperandsOfWritingOpsResultsAndUpdates) {
   EXPECT_EQ(written.count(1), 0u);
   EXPECT_EQ(written.count(2), 1u);
   EXPECT_EQ(written.count(3), 1u);
+}
+
+// A package of one bfloat16 parameter of 5 elements under an optimiser: its float32 master, whole or (ZeRO) in blocks
+// of 3 a rank, and a moment. `data`: the parameter's, in the package.
+Package Bfloat16Package(const TempFolder& folder, int ranks, bool blocks, const std::vector<uint16_t>& data) {
+  exec::ProgramBuilder b(ranks);
+  const int w = b.Tensor(at::kBFloat16, {5}, {}, StorageKind::Parameter, "w");
+  const int master = b.Tensor(at::kFloat, {blocks ? 3 : 5}, {}, StorageKind::Optimizer, "w.master");
+  b.Tensor(at::kFloat, {5}, {}, StorageKind::Optimizer, "w.exp_avg");
+  const int g = b.Tensor(at::kBFloat16, {blocks ? 3 : 5}, {}, StorageKind::Gradient),
+            lr = b.Tensor(at::kDouble, {}, {}, StorageKind::Input, "lr");
+  b.Add(blocks ? "autosp.sgd_shard_" : "autosp.sgd_", {b.T(w), b.T(master), b.T(g), b.None(), b.T(lr), b.F(0)}, {});
+  if (blocks) b.program().tensors[master]->block_of = 5;
+  b.program().format_version = kFormatVersion;
+  b.program().name = "bfloat16";
+  b.program().device = "cpu";
+  PackageContents contents;
+  const std::string file = folder / "w.bin";
+  std::ofstream(file, std::ios::binary)
+      .write(reinterpret_cast<const char*>(data.data()), static_cast<std::streamsize>(data.size() * 2));
+  contents.weights.push_back({"w", DType::BFloat16, {5}, {1}, file, 0, 10});
+  const std::string path = folder / (blocks ? "blocks" : "whole");
+  const Status written = WritePackage(b.program(), contents, path);
+  if (!written.ok()) throw std::runtime_error(written.error().Format());
+  auto package = Package::Open(path);
+  if (!package.ok()) throw std::runtime_error(package.error().Format());
+  return std::move(package).value();
+}
+
+std::vector<float> Floats(const at::Tensor& t) {
+  const at::Tensor wide = t.to(at::kFloat).contiguous();
+  return {wide.const_data_ptr<float>(), wide.const_data_ptr<float>() + wide.numel()};
+}
+
+// 1.0, -2.5, 3.140625, 2^-20, 0 in bfloat16.
+const std::vector<uint16_t> kBfloat16 = {0x3f80, 0xc020, 0x4049, 0x3580, 0x0000};
+const std::vector<float> kWide = {1, -2.5, 3.140625, 9.5367431640625e-07f, 0};
+
+TEST(LoadWeightsTest, FloatMastersOfBfloat16ParametersBeginAsTheirParameters) {
+  TempFolder folder;
+  const Package package = Bfloat16Package(folder, 1, false, kBfloat16);
+  const auto program = std::make_shared<program::ProgramT>(package.program());
+  auto executor = exec::Executor::Create(program, {});
+  ASSERT_TRUE(executor.ok()) << executor.error().Format();
+  (*executor)->tensor(1).fill_(-7);
+  const Status loaded = LoadWeights(package, {}, executor->get());
+  ASSERT_TRUE(loaded.ok()) << loaded.error().Format();
+  EXPECT_EQ(Floats((*executor)->tensor(1)), kWide);
+  EXPECT_EQ(Floats((*executor)->tensor(2)), std::vector<float>(5, 0)) << "other states begin as zeros";
+}
+
+// As from the package, so from a seed: the master is what the rounded parameter is.
+TEST(LoadWeightsTest, FloatMastersBeginAsSeededParameters) {
+  TempFolder folder;
+  const Package package = Bfloat16Package(folder, 1, false, kBfloat16);
+  const auto program = std::make_shared<program::ProgramT>(package.program());
+  auto executor = exec::Executor::Create(program, {});
+  ASSERT_TRUE(executor.ok()) << executor.error().Format();
+  (*executor)->tensor(1).fill_(-7);
+  WeightOptions seeded;
+  seeded.seed = 3;
+  const Status loaded = LoadWeights(package, seeded, executor->get());
+  ASSERT_TRUE(loaded.ok()) << loaded.error().Format();
+  EXPECT_EQ(Floats((*executor)->tensor(1)), Floats((*executor)->tensor(0)));
+  EXPECT_NE(Floats((*executor)->tensor(1)), kWide);
+}
+
+TEST(LoadWeightsTest, EachRanksBlockOfAMasterBeginsAsItsPartOfTheParameter) {
+  TempFolder folder;
+  const Package package = Bfloat16Package(folder, 2, true, kBfloat16);
+  const auto program = std::make_shared<program::ProgramT>(package.program());
+  const auto communicators = MakeInProcessCommunicators(2);
+  for (int rank : {0, 1}) {
+    exec::ExecutorOptions options;
+    options.rank = rank;
+    options.communicator = communicators[rank].get();
+    auto executor = exec::Executor::Create(program, options);
+    ASSERT_TRUE(executor.ok()) << executor.error().Format();
+    const Status loaded = LoadWeights(package, {}, executor->get());
+    ASSERT_TRUE(loaded.ok()) << loaded.error().Format();
+    EXPECT_EQ(Floats((*executor)->tensor(1)),
+              rank == 0 ? std::vector<float>({1, -2.5, 3.140625}) : std::vector<float>({kWide[3], 0, 0}));
+  }
 }
 
 }  // namespace
