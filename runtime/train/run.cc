@@ -55,10 +55,11 @@ Result<Job> Open(const RunOptions& options, int ranks, int local_ranks, bool ver
   if (options.golden.empty()) {
     return Error{Code::kUsage, "there is nothing to run on", "", "give a batch: --golden FILE"};
   }
+  // Weights first: where a checkpoint's tie is lost, the golden file lacks the second name too, and says less of why.
+  RETURN_IF_ERROR(CheckWeights(*job.package, options.weights));
   ASSIGN_OR_RETURN(GoldenFile golden, GoldenFile::Open(options.golden));
   RETURN_IF_ERROR(CheckGolden(golden, program));
   job.golden = std::move(golden);
-  RETURN_IF_ERROR(CheckWeights(*job.package, options.weights));
   return job;
 }
 
