@@ -195,10 +195,11 @@ class Refiller {
     }
     for (const auto& [from, bytes] : longer_) live_.Add(from, at, bytes);
     for (int c : MakesOf(problem_, step)) {
-      if (readers_.None(c)) continue;
-      readers_.ForEach(c, [&](int entry) { schedule_.reads[entry] = before_[c]; });
-      readers_.MoveAll(c, before_[c]);
-      Forget(c);
+      if (!readers_.None(c)) {
+        readers_.ForEach(c, [&](int entry) { schedule_.reads[entry] = before_[c]; });
+        readers_.MoveAll(c, before_[c]);
+      }
+      Forget(c);  // an unread one too: none may be handed to it later
     }
     Drop(at);
     return true;
