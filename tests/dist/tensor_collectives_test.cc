@@ -41,14 +41,14 @@ INSTANTIATE_TEST_SUITE_P(Memory, TensorCollectivesTest, testing::Bool(),
 TEST_P(TensorCollectivesTest, Compute) {
   Run([](Communicator& c) {
     const int64_t r = c.rank(), p = c.size();
-    const at::Tensor row = at::arange(4, at::kLong) + 10 * r;
+    const at::Tensor row = at::arange(4, at::kLong).add(10 * r);
     at::Tensor all = at::empty({p, 4}, at::kLong);
     ASSERT_TRUE(AllGather(c, row, all).ok());
     all.select(0, r).add_(1);
     ASSERT_TRUE(AllGather(c, all.select(0, r), all).ok());  // in place
     for (int64_t i = 0; i < p; ++i) EXPECT_EQ(all[i][3].item<int64_t>(), 10 * i + 4);
 
-    const at::Tensor mine = at::arange(2 * p, at::kFloat) + 100.f * static_cast<float>(r);
+    const at::Tensor mine = at::arange(2 * p, at::kFloat).add(100 * r);
     at::Tensor exchanged = at::empty({p, 2}, at::kFloat);
     ASSERT_TRUE(AllToAll(c, mine, exchanged).ok());
     for (int64_t i = 0; i < p; ++i) EXPECT_EQ(exchanged[i][1].item<float>(), static_cast<float>(100 * i + 2 * r + 1));
