@@ -96,7 +96,8 @@ class Bucketing {
     if (users == users_.end()) return gradients_.contains(v);
     return std::all_of(users->second.begin(), users->second.end(), [&](NodeId id) {
       const Node& user = graph_.node(id);
-      return user.results.size() == 1 && graph_.value(user.results[0]).base != kNoValue && OnlyGradient(user.results[0]);
+      return user.results.size() == 1 && graph_.value(user.results[0]).base != kNoValue &&
+             OnlyGradient(user.results[0]);
     });
   }
 
@@ -105,8 +106,9 @@ class Bucketing {
     const Value& whole = graph_.value(result);
     return std::all_of(gradients_.begin(), gradients_.end(), [&](ValueId g) {
       const Value& v = graph_.value(g);
-      return v.base != result || (v.byte_offset == 0 && v.numel() == whole.numel() &&
-                                  v.strides == ContiguousStrides(v.sizes) && whole.strides == ContiguousStrides(whole.sizes));
+      return v.base != result ||
+             (v.byte_offset == 0 && v.numel() == whole.numel() && v.strides == ContiguousStrides(v.sizes) &&
+              whole.strides == ContiguousStrides(whole.sizes));
     });
   }
 
@@ -168,13 +170,13 @@ class Bucketing {
     return copy;
   }
 
-  ValueId ViewOf(ValueId storage, const std::vector<ir::Expr>& sizes, const std::vector<ir::Expr>& strides, NodeId before,
-                 NodeId like) {
+  ValueId ViewOf(ValueId storage, const std::vector<ir::Expr>& sizes, const std::vector<ir::Expr>& strides,
+                 NodeId before, NodeId like) {
     const ValueId v = graph_.AddValue("gradient", graph_.value(storage).dtype, sizes, strides);
     graph_.value(v).base = storage;
     if (placed_) graph_.value(v).placement = ir::Placement::Replicated();
-    Add("aten.as_strided.default", {Arg::Value(storage), Arg::Ints(sizes), Arg::Ints(strides), Arg::Int(0)}, {v}, before,
-        like);
+    Add("aten.as_strided.default", {Arg::Value(storage), Arg::Ints(sizes), Arg::Ints(strides), Arg::Int(0)}, {v},
+        before, like);
     return v;
   }
 

@@ -29,15 +29,19 @@ struct Trained {
   std::string name;  // the parameter's
   ValueId parameter = kNoValue;
   ValueId gradient = kNoValue;
-  int final_at = -1;        // position behind which the gradient is final
-  int update_at = -1;       // position behind which the parameter may be overwritten as well
+  int final_at = -1;         // position behind which the gradient is final
+  int update_at = -1;        // position behind which the parameter may be overwritten as well
   ValueId block = kNoValue;  // ZeRO: the rank's own block of the gradient; kNoValue: state and update are whole
 };
 
 class Optimizer {
  public:
   Optimizer(Graph& graph, const PassContext& context)
-      : graph_(graph), context_(context), order_(graph), placed_(IsPlaced(graph)), stage_(placed_ ? ZeroStage(context) : 0) {}
+      : graph_(graph),
+        context_(context),
+        order_(graph),
+        placed_(IsPlaced(graph)),
+        stage_(placed_ ? ZeroStage(context) : 0) {}
 
   Result<bool> Run() {
     RETURN_IF_ERROR(Check());
@@ -67,7 +71,8 @@ class Optimizer {
       return Error{Code::kUsage, fmt::format("unknown optimizer '{}'", o), "", "one of none, sgd, adamw"};
     }
     if (!(context_.clip_norm >= 0)) {
-      return Error{Code::kUsage, fmt::format("the clip norm is {}", context_.clip_norm), "", "give a number above 0, or 0 for none"};
+      return Error{Code::kUsage, fmt::format("the clip norm is {}", context_.clip_norm), "",
+                   "give a number above 0, or 0 for none"};
     }
     return Ok();
   }
@@ -89,13 +94,15 @@ class Optimizer {
       const ValueId parameter = order_.Owner(it->second->value);
       const auto [entry, added] = by_storage.emplace(parameter, trained_.size());
       if (added) {
-        trained_.push_back({OwnName(*it->second), parameter, out.value, order_.final_at(out.value), order_.last_use(parameter)});
+        trained_.push_back(
+            {OwnName(*it->second), parameter, out.value, order_.final_at(out.value), order_.last_use(parameter)});
       } else {
         AddUp(trained_[entry->second], out.value);
       }
     }
     for (ir::GraphOutput& out : graph_.outputs) {
-      if (out.kind == ir::OutputKind::kGradient) out.value = trained_[by_storage[order_.Owner(inputs[out.name]->value)]].gradient;
+      if (out.kind == ir::OutputKind::kGradient)
+        out.value = trained_[by_storage[order_.Owner(inputs[out.name]->value)]].gradient;
     }
     return Ok();
   }
@@ -181,7 +188,8 @@ class Optimizer {
       squares = sum;
     }
     if (squares != kNoValue) {
-      const ValueId sum = Scalar("squares", ir::Placement::Replicated()), root = Scalar("norm", ir::Placement::Replicated());
+      const ValueId sum = Scalar("squares", ir::Placement::Replicated()),
+                    root = Scalar("norm", ir::Placement::Replicated());
       Add("autosp.all_reduce", {Arg::Value(squares), Arg::String("sum")}, {sum}, ir::kNoNode, "");
       Add("aten.sqrt.default", {Arg::Value(sum)}, {root}, ir::kNoNode, "");
       norms.push_back(root);
@@ -197,7 +205,9 @@ class Optimizer {
 
   std::string OutputName() const {
     std::string name = "grad_norm";
-    const auto taken = [&](const ir::GraphOutput& out) { return out.kind == ir::OutputKind::kUser && out.name == name; };
+    const auto taken = [&](const ir::GraphOutput& out) {
+      return out.kind == ir::OutputKind::kUser && out.name == name;
+    };
     while (std::any_of(graph_.outputs.begin(), graph_.outputs.end(), taken)) name += "_";
     return name;
   }
@@ -226,8 +236,9 @@ class Optimizer {
     const Arg master = narrow ? state(".master") : Arg::None();
     const double decay = context_.weight_decay;
     if (context_.optimizer == "sgd") {
-      Add(shard ? "autosp.sgd_shard_" : "autosp.sgd_", {Arg::Value(t.parameter), master, gradient, clip, Arg::Value(lr_),
-                          Arg::Float(decay < 0 ? kSgdDecay : decay)}, {}, before, t.name);
+      Add(shard ? "autosp.sgd_shard_" : "autosp.sgd_",
+          {Arg::Value(t.parameter), master, gradient, clip, Arg::Value(lr_), Arg::Float(decay < 0 ? kSgdDecay : decay)},
+          {}, before, t.name);
       return;
     }
     const Arg m = state(".exp_avg"), v = state(".exp_avg_sq");
@@ -270,7 +281,8 @@ class Optimizer {
 
   static std::string ValueName(std::string name) {
     for (char& c : name) {
-      const bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '.';
+      const bool plain =
+          (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '.';
       if (!plain) c = '_';
     }
     return name;
@@ -280,7 +292,8 @@ class Optimizer {
     if (placed_) graph_.value(v).placement = ir::Placement::Replicated();
   }
 
-  void Add(std::string op, std::vector<Arg> args, std::vector<ValueId> results, NodeId before, const std::string& module) {
+  void Add(std::string op, std::vector<Arg> args, std::vector<ValueId> results, NodeId before,
+           const std::string& module) {
     Node& node = graph_.node(graph_.AddNode(std::move(op), std::move(args), std::move(results), before));
     node.phase = ir::Phase::kStep;
     node.module = module;

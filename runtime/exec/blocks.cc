@@ -56,11 +56,16 @@ void CopyElements(const at::Tensor& x, int64_t begin, int64_t end, std::byte* to
     return;
   }
   switch (size) {
-    case 1: return CopyStrided(x, begin, end, reinterpret_cast<uint8_t*>(to));
-    case 2: return CopyStrided(x, begin, end, reinterpret_cast<uint16_t*>(to));
-    case 4: return CopyStrided(x, begin, end, reinterpret_cast<uint32_t*>(to));
-    case 8: return CopyStrided(x, begin, end, reinterpret_cast<uint64_t*>(to));
-    default: return CopyStrided(x, begin, end, reinterpret_cast<Wide*>(to));
+    case 1:
+      return CopyStrided(x, begin, end, reinterpret_cast<uint8_t*>(to));
+    case 2:
+      return CopyStrided(x, begin, end, reinterpret_cast<uint16_t*>(to));
+    case 4:
+      return CopyStrided(x, begin, end, reinterpret_cast<uint32_t*>(to));
+    case 8:
+      return CopyStrided(x, begin, end, reinterpret_cast<uint64_t*>(to));
+    default:
+      return CopyStrided(x, begin, end, reinterpret_cast<Wide*>(to));
   }
 }
 

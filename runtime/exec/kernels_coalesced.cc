@@ -44,10 +44,13 @@ Status AllReduceCoalesced(const Call& c) {
       continue;
     }
     int64_t at = 0;
-    for (size_t i = first; i < behind; at += Bytes(xs[i++])) std::memcpy(Data(together) + at, Data(xs[i]), Bytes(xs[i]));
-    RETURN_IF_ERROR(comm.AllReduce(together.data_ptr(), at / element, type, op, staging.data_ptr(), plan.staging_bytes));
+    for (size_t i = first; i < behind; at += Bytes(xs[i++]))
+      std::memcpy(Data(together) + at, Data(xs[i]), Bytes(xs[i]));
+    RETURN_IF_ERROR(
+        comm.AllReduce(together.data_ptr(), at / element, type, op, staging.data_ptr(), plan.staging_bytes));
     at = 0;
-    for (size_t i = first; i < behind; at += Bytes(xs[i++])) std::memcpy(Data(xs[i]), Data(together) + at, Bytes(xs[i]));
+    for (size_t i = first; i < behind; at += Bytes(xs[i++]))
+      std::memcpy(Data(xs[i]), Data(together) + at, Bytes(xs[i]));
   }
   return Ok();
 }

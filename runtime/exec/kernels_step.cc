@@ -211,7 +211,8 @@ KernelMaker ShardUpdate(std::vector<size_t> blocks, Status (*in_float)(const Cal
     bool right = p.is_contiguous() && c10::isFloatingType(p.scalar_type());
     for (size_t i : blocks) {
       const at::Tensor& t = call.Tensor(i);
-      right = right && (!t.defined() || (t.is_contiguous() && t.numel() == block && c10::isFloatingType(t.scalar_type())));
+      right =
+          right && (!t.defined() || (t.is_contiguous() && t.numel() == block && c10::isFloatingType(t.scalar_type())));
     }
     if (!right) {
       return Error{Code::kBadInput, "an optimiser's states and gradients must be as long as the parameter's block", "",

@@ -54,7 +54,8 @@ Result<Capture> Capture::Make(const exec::Executor& executor, bool gradients, bo
     if (output->kind != program::OutputKind::Gradient || !gradients) continue;
     const at::Tensor& value = executor.tensor(output->tensor);
     const program::TensorT& t = *executor.program().tensors[output->tensor];
-    if (t.block_of > 0) largest = std::max(largest, static_cast<int64_t>(value.nbytes()) * executor.context().world_size);
+    if (t.block_of > 0)
+      largest = std::max(largest, static_cast<int64_t>(value.nbytes()) * executor.context().world_size);
     if (!keep) continue;
     const std::vector<int64_t>& sizes = t.block_of > 0 ? output->sizes : t.sizes;
     const std::vector<int64_t> strides = t.block_of > 0 ? ContiguousStrides(sizes) : t.strides;

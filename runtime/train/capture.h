@@ -12,9 +12,9 @@ namespace autospc::train {
 
 class Capture {
  public:
-  // `gradients`: whether the job wants them, the same on all ranks; `keep`: whether this rank keeps them. Those of which
-  // each rank has a block (ZeRO) are gathered as they become final, so all ranks take part. Memory for the gradients
-  // is taken here, so that a step takes none. The executor outlives the capture.
+  // `gradients`: whether the job wants them, the same on all ranks; `keep`: whether this rank keeps them. Those of
+  // which each rank has a block (ZeRO) are gathered as they become final, so all ranks take part. Memory for the
+  // gradients is taken here, so that a step takes none. The executor outlives the capture.
   static Result<Capture> Make(const exec::Executor& executor, bool gradients, bool keep = true);
 
   Status Take(const program::OutputT& output, const at::Tensor& value);  // for Executor::Step

@@ -1,11 +1,11 @@
 // Joint graphs in text form, a pass over them with both verifiers behind it, and questions about the result.
 #pragma once
 
+#include <gtest/gtest.h>
+
 #include <string>
 #include <string_view>
 #include <vector>
-
-#include <gtest/gtest.h>
 
 #include "passes/ir/parser.h"
 #include "passes/ir/printer.h"
@@ -31,7 +31,8 @@ inline bool RunPass(Pass pass, Graph& graph, PassContext& context) {
   const Result<bool> changed = pass(graph, context);
   EXPECT_TRUE(changed.ok()) << (changed.ok() ? "" : changed.error().Format());
   for (const std::string& violation : ir::Verify(graph)) ADD_FAILURE() << violation << "\n" << ir::Print(graph);
-  for (const std::string& violation : ir::VerifyPlacements(graph)) ADD_FAILURE() << violation << "\n" << ir::Print(graph);
+  for (const std::string& violation : ir::VerifyPlacements(graph))
+    ADD_FAILURE() << violation << "\n" << ir::Print(graph);
   return changed.ok() && *changed;
 }
 

@@ -1,7 +1,8 @@
 // ZeRO in the step's passes: which blocks are made, updated and gathered where, and who asks for what.
+#include "passes/step/zero.h"
+
 #include <algorithm>
 
-#include "passes/step/zero.h"
 #include "tests/step/graphs.h"
 
 namespace autospc {
@@ -53,7 +54,8 @@ TEST(Zero, StageOneCutsWholeGradientsAndShardsStates) {
   const ir::Value& m = State(g, "b.exp_avg");
   EXPECT_EQ(m.int_sizes(), std::vector<int64_t>{2}) << "4 elements over 3 ranks";
   EXPECT_EQ(m.placement, Placement::Sharded(0, 4, 2));
-  EXPECT_EQ(OutputValue(g, ir::OutputKind::kGradient, "b").int_sizes(), (std::vector<int64_t>{2, 2})) << "whole for who asks";
+  EXPECT_EQ(OutputValue(g, ir::OutputKind::kGradient, "b").int_sizes(), (std::vector<int64_t>{2, 2}))
+      << "whole for who asks";
   ASSERT_EQ(Find(g, "autosp.adamw_shard_").size(), 3u);
   ASSERT_EQ(Find(g, "autosp.all_gather_coalesced_").size(), 1u);
   EXPECT_EQ(Find(g, "autosp.all_gather_coalesced_")[0]->args[0].values.size(), 3u);
@@ -103,9 +105,9 @@ TEST(Zero, ClippingWaitsForTheNormOverRanks) {
   RunStep(g, context);
   const std::vector<std::string> ops = Ops(g);
   EXPECT_EQ(std::vector<std::string>(ops.end() - 8, ops.end()),
-            (std::vector<std::string>{"autosp.all_reduce", "aten.sqrt.default", "autosp.grad_norm", "autosp.clip_coefficient",
-                                      "autosp.sgd_shard_", "autosp.sgd_shard_", "autosp.sgd_shard_",
-                                      "autosp.all_gather_coalesced_"}));
+            (std::vector<std::string>{"autosp.all_reduce", "aten.sqrt.default", "autosp.grad_norm",
+                                      "autosp.clip_coefficient", "autosp.sgd_shard_", "autosp.sgd_shard_",
+                                      "autosp.sgd_shard_", "autosp.all_gather_coalesced_"}));
   EXPECT_EQ(Find(g, "autosp.sum_of_squares").size(), 1u);
 }
 
@@ -140,7 +142,8 @@ TEST(Zero, StageTwoScattersOnlyWhatABlockCanBeCutFrom) {
   std::vector<ValueId> scattered;
   for (const Node* n : scatters) scattered.insert(scattered.end(), n->args[0].values.begin(), n->args[0].values.end());
   std::sort(scattered.begin(), scattered.end());
-  EXPECT_EQ(scattered, (std::vector<ValueId>{g.FindValue("pb"), g.FindValue("pd")})) << "a transposed view has other blocks";
+  EXPECT_EQ(scattered, (std::vector<ValueId>{g.FindValue("pb"), g.FindValue("pd")}))
+      << "a transposed view has other blocks";
   EXPECT_EQ(scatters.size(), 2u) << "a type each";
   EXPECT_EQ(Find(g, "autosp.own_block").size(), 2u) << "of a and c";
   EXPECT_EQ(Find(g, "autosp.all_reduce_").size(), 1u);
