@@ -126,7 +126,8 @@ std::string Facts(const Subject& s) {
   }
   std::string out;
   for (const auto& [title, text] : facts)
-    out += fmt::format("<div><dt>{}</dt><dd>{}</dd></div>\n", Escape(title), Breakable(text));
+    out += fmt::format("<div{}><dt>{}</dt><dd>{}</dd></div>\n", text.size() > 16 ? " class=\"long\"" : "",
+                       Escape(title), Breakable(text));
   return out;
 }
 
@@ -153,7 +154,8 @@ std::string MemoryText(const Subject& s) {
   return fmt::format(
       "<p>Most is alive at instruction {} of {}, {}{}: {} of the arena, which is laid out in {} ({:.1f}\u00a0% of it "
       "filled). "
-      "Beside it {} stay from step to step: parameters, optimiser states, inputs.</p>",
+      "Beside it {} stay from step to step: parameters, optimiser states, inputs. The strip under the chart "
+      "tells forward, backward and update instructions apart: forward ones on the way back run again, or in tiles.</p>",
       Count(m.peak_instruction), Count(s.program.instructions.size()), Word(peak.op),
       source.empty() ? "" : ", " + Word(source), Bytes(m.live_bytes), Bytes(m.arena_bytes),
       Percent(m.live_bytes, m.arena_bytes), Bytes(m.persistent_bytes));

@@ -40,11 +40,11 @@ function ticks(low, high, wanted) {
   for (let i = Math.ceil(low / step - 1e-9); i * step <= high * (1 + 1e-12) + 1e-300; ++i) out.push(i * step || 0);
   return out;
 }
-// Ticks and their texts in the unit in which `high` is at least 1.
+// Ticks and their texts in the unit in which `high` is at least 2.
 function byteTicks(low, high, wanted) {
   let unit = 0, scale = 1;
-  while (high / scale >= 1024 && unit + 1 < kUnits.length) scale *= 1024, ++unit;
-  return ticks(low / scale, high / scale, wanted).map((v) => [v * scale, +v.toPrecision(10) + '\u00a0' + kUnits[unit]]);
+  while (high / scale >= 2048 && unit + 1 < kUnits.length) scale *= 1024, ++unit;
+  return ticks(low / scale, high / scale, wanted).map((v) => [v * scale, count(+v.toPrecision(10)) + '\u00a0' + kUnits[unit]]);
 }
 function secondTicks(low, high, wanted) {
   const [scale, unit] = high >= 1 ? [1, 's'] : high >= 1e-3 ? [1e3, 'ms'] : high >= 1e-6 ? [1e6, 'µs'] : [1e9, 'ns'];

@@ -23,14 +23,18 @@ class Curve extends Plot {
     this.what.append(el('b', '', p.label), (p.chosen ? ' (chosen)' : '') + ' · ' + bytesText(p.peak) + ' · ' + secondsText(p.seconds) + again + over);
   }
   x(bytes) { return this.left + ((bytes - this.x0) / (this.x1 - this.x0)) * (this.right - this.left); }
-  y(seconds) { return this.bottom - ((seconds - this.y0) / (this.y1 - this.y0)) * (this.bottom - this.top); }
+  y(seconds) { return Math.max(this.top, this.bottom - ((seconds - this.y0) / (this.y1 - this.y0)) * (this.bottom - this.top)); }
 
   range() {
     const peaks = this.points.map((p) => p.peak), times = this.points.map((p) => p.seconds);
     const most = Math.max(...peaks);
     const near = data.budget > 0 && data.budget < 1.6 * most;
     let [a, b] = [Math.min(...peaks, ...(near ? [data.budget] : [])), Math.max(most, near ? data.budget : 0)];
-    let [s, t] = [Math.min(...times), Math.max(...times)];
+    // A few very slow candidates would flatten the rest: they are then marked at the upper edge.
+    const sorted = [...times].sort((p, q) => p - q);
+    let [s, t] = [sorted[0], sorted[sorted.length - 1]];
+    const usual = Math.max(sorted[Math.floor(0.8 * (sorted.length - 1))], ...this.points.filter((p) => p.rule || p.chosen).map((p) => p.seconds));
+    if (t - s > 1.5 * (usual - s) && usual > s) t = usual;
     const wide = (low, high, share) => (high > low ? (high - low) * share : Math.abs(high) * 0.05 || 1);
     [this.x0, this.x1] = [Math.max(0, a - wide(a, b, 0.06)), b + wide(a, b, 0.06)];
     [this.y0, this.y1] = [Math.max(0, s - wide(s, t, 0.12)), t + wide(s, t, 0.14)];
@@ -62,7 +66,7 @@ class Curve extends Plot {
     c.textAlign = 'right';
     c.fillText('peak of a rank →', this.right, this.bottom + 33);
     c.textAlign = 'left';
-    c.fillText('↑ estimated time of a step', this.narrow ? 12 : 18, 15);
+    c.fillText('↑ estimated time of a step', this.narrow ? 12 : 18, 13);
     const placed = [];
     if (this.near) {
       const x = crisp(this.x(data.budget));
@@ -98,7 +102,9 @@ class Curve extends Plot {
   dot(c, p) {
     const [x, y] = [this.x(p.peak), this.y(p.seconds)];
     c.beginPath();
-    if (p.rule && !p.chosen) {
+    if (p.seconds > this.y1) {
+      c.moveTo(x, y - 1); c.lineTo(x + 5, y + 8); c.lineTo(x - 5, y + 8); c.closePath();
+    } else if (p.rule && !p.chosen) {
       c.moveTo(x, y - 7); c.lineTo(x + 7, y); c.lineTo(x, y + 7); c.lineTo(x - 7, y); c.closePath();
     } else {
       c.arc(x, y, p.chosen ? 7.5 : p.best ? 4 : 3, 0, 2 * Math.PI);

@@ -32,6 +32,21 @@ for (let k = 0; k < samples.length; ++k) {
   if (last && last[0] === phase) last[2] = endOf(k); else stretches.push([phase, samples.begin[k], endOf(k)]);
 }
 
+// The three parts of the step, [phase, from, to): forward work after the turn (what runs again, or in tiles) and updates
+// before the end belong to the part in which they lie. The turn is where the fewest samples are on the wrong side.
+function turn(isLater) {
+  let score = 0, best = 0, at = 0;
+  for (let k = 0; k < samples.length; ++k) {
+    score += isLater(data.samples.phase[k]) ? -1 : 1;
+    if (score > best) best = score, at = k + 1;
+  }
+  return at < samples.length ? samples.begin[at] : data.instructions;
+}
+const parts = (() => {
+  const end = turn((phase) => phase === 2), middle = Math.min(turn((phase) => phase !== 0), end);
+  return [[0, 0, middle], [1, middle, end], [2, end, data.instructions]].filter(([, from, to]) => to > from);
+})();
+
 const view = {from: 0, to: data.instructions, cursor: -1, name: 'Whole step', charts: []};
 function show(from, to, name) {
   const least = Math.min(8, data.instructions);
@@ -85,12 +100,7 @@ class Timeline extends Plot {
   addTools() {
     const box = this.figure.querySelector('.tools');
     const choices = [['Whole step', 0, data.instructions]];
-    for (let phase = 0; phase < kPhases.length; ++phase) {
-      const mine = stretches.filter((s) => s[0] === phase);
-      if (!mine.length) continue;
-      const longest = mine.reduce((a, b) => (b[2] - b[1] > a[2] - a[1] ? b : a));
-      if (longest[2] - longest[1] < data.instructions) choices.push([['Forward', 'Backward', 'Update'][phase], longest[1], longest[2]]);
-    }
+    if (parts.length > 1) for (const [phase, from, to] of parts) choices.push([['Forward', 'Backward', 'Update'][phase], from, to]);
     if (data.peak >= 0 && data.instructions > 40) {
       const reach = Math.max(12, Math.round(data.instructions / 60));
       choices.push(['Peak', data.peak - reach, data.peak + reach]);
@@ -150,16 +160,16 @@ class Timeline extends Plot {
       c.fillText(text, clamp(this.x(value + 0.5), this.left + half - 8, this.right - half + 8), strip + 17);
     }
   }
-  // Bands behind the plot for stretches that are wide enough, with their names at the top.
+  // The step's parts behind the plot, with their names at the top.
   bands(c, nameY) {
-    for (const [phase, from, to] of stretches) {
+    for (const [phase, from, to] of parts) {
       const [a, b] = [Math.max(this.left, this.x(from)), Math.min(this.right, this.x(to))];
-      if (b - a < 14) continue;
+      if (b <= a) continue;
       if (phase === 1) {
         c.fillStyle = colors.band;
         c.fillRect(a, this.top, b - a, this.bottom - this.top);
       }
-      const name = kPhases[phase] || 'phase ' + phase;
+      const name = kPhases[phase];
       c.font = '12px ' + colors.text;
       if (c.measureText(name).width + 8 > b - a) continue;
       c.textAlign = 'left';
@@ -274,7 +284,8 @@ class MemoryChart extends Timeline {
     const below = Math.abs(y - budget) < 34 && budget < y ? 11 : -11;
     if (drawn) label(c, 'budget ' + bytesText(data.budget), side.x, Math.max(budget - 11, this.top + 9), {align: side.align, color: colors.alarm, ...box});
     else if (data.budget > 0) label(c, 'budget ' + bytesText(data.budget) + ', above this chart', side.x, this.top + 9, {align: side.align, color: colors.alarm, ...box});
-    if (reserved > peak * 1.001 || !inside) label(c, 'planned peak ' + bytesText(reserved), side.x, y + below, {align: side.align, color: colors.muted, ...box});
+    const crowded = inside && this.narrow && Math.abs(this.y(peak) - y) < 30;
+    if (!crowded && (reserved > peak * 1.001 || !inside)) label(c, 'planned peak ' + bytesText(reserved), side.x, y + below, {align: side.align, color: colors.muted, ...box});
     if (!inside) return;
     c.beginPath();
     c.arc(x, this.y(peak), 5, 0, 2 * Math.PI);
