@@ -289,8 +289,15 @@ class PlacementVerifier {
     return kinds & kP ? JudgePartial(operands, kinds) : JudgeLocal(operands, kinds);
   }
 
+  // addmm(sum, a, b) with a partial sum and a product over sharded rows, itself partial: add(sum, mm(a, b)).
+  bool AddsProductOfRows(const std::vector<Operand>& operands) const {
+    if (LinearityOf(*node_).mode != Linearity::Mode::kAffine || operands.size() != 3) return false;
+    return operands[0].kind == kP && operands[1].kind == kS && operands[2].kind == kS;
+  }
+
   // Some operand is partial: the op must be linear in what is, and its result is partial.
   Verdict JudgePartial(const std::vector<Operand>& operands, KindSet kinds) const {
+    if (AddsProductOfRows(operands)) return {kP, ""};
     if (kinds & kS) return {0, "a partial operand meets a sharded one: reduce-scatter it, or all-reduce and vary it"};
     const Node& n = *node_;
     const Linearity linear = LinearityOf(n);

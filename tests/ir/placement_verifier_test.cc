@@ -116,6 +116,13 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"%a = aten.add.Tensor(%p, 1.0, 1) : f32[]{} P", "not linear in its partial operands"},
         Case{"%a = aten.add.Tensor(%p, %l, 1) : f32[]{} P", "not linear in its partial operands"},
         Case{"%a = aten.mul.Tensor(%h, %p) : f32[2, 8]{8, 1} ROWS", "a partial operand meets a sharded one"},
+        // A product over rows is partial, and may be added to a sum that is.
+        Case{"%first = autosp.first(%v) : f32[8, 8]{8, 1} P %ht = aten.t.default(%h) : f32[8, 2]{1, 8} S(dim=1, valid=3, "
+             "block=2, outer=1, inner=1) %a = aten.addmm.default(%first, %ht, %h, 1, 1) : f32[8, 8]{8, 1} P",
+             nullptr},
+        Case{"%first = autosp.first(%v) : f32[8, 8]{8, 1} P %ht = aten.t.default(%h) : f32[8, 2]{1, 8} S(dim=1, valid=3, "
+             "block=2, outer=1, inner=1) %a = aten.addmm.default(%first, %ht, %v, 1, 1) : f32[8, 8]{8, 1} P",
+             "a partial operand meets a sharded one"},
         Case{"%f = autosp.first(%v) : f32[8, 8]{8, 1} P %a = aten.linear.default(%f, %v, none) : f32[8, 8]{8, 1} P",
              nullptr},
         Case{"%f = autosp.first(%v) : f32[8, 8]{8, 1} P %a = aten.linear.default(%f, %v, %v) : f32[8, 8]{8, 1} P",
