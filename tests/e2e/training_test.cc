@@ -1,5 +1,8 @@
 // Twenty AdamW steps with clipping, against eager PyTorch in float64 (models/steps.py).
+#include <fmt/format.h>
+
 #include <regex>
+#include <tuple>
 
 #include "tests/e2e/programs.h"
 #include "tests/e2e/safetensors_edit.h"
@@ -60,6 +63,17 @@ INSTANTIATE_TEST_SUITE_P(Models, TrainingTest,
                          testing::Values(Case{"gpt", 1}, Case{"gpt", 2}, Case{"gpt", 4}, Case{"llama", 1},
                                          Case{"llama", 2}, Case{"llama", 4}, Case{"frozen", 1}, Case{"frozen", 3}),
                          [](const auto& info) { return info.param.model + "_P" + std::to_string(info.param.ranks); });
+
+// States, then gradients too, in blocks over the ranks: the same steps, and whole gradients for who asks.
+TEST(ZeroTrainingTest, TwentyStepsAsInEager) {
+  for (const auto& [model, ranks, stage] : {std::tuple{"llama", 2, "1"}, {"llama", 3, "2"}, {"frozen", 4, "2"}}) {
+    SCOPED_TRACE(fmt::format("{} at P = {}, stage {}", model, ranks, stage));
+    ExpectTrainsLikeEager(Pt2(model), Golden(model, "s61"),
+                          Models() / model / (model + std::string(".steps_s61.safetensors")), ranks, {"--zero", stage});
+    ExpectMatchesGolden(Pt2(model), Golden(model, "s61"), ranks, 61,
+                        {"--optimizer", "adamw", "--clip-norm", "0.5", "--zero", stage});
+  }
+}
 
 TEST(TrainingZooTest, TwentyStepsAsInEager) {
   if (!fs::exists(Zoo())) GTEST_SKIP() << "no zoo beside this checkout";
