@@ -145,9 +145,10 @@ Result<std::vector<std::string>> WhatWouldFit(Trials& trials, Setting setting) {
   if (setting.recompute != "auto" || setting.tile != "auto") {
     std::string flags = setting.recompute != "auto" ? "--recompute auto" : "";
     if (setting.tile != "auto") flags += flags.empty() ? "--tile auto" : " --tile auto";
-    setting.recompute = "auto", setting.tile = "auto";
-    ASSIGN_OR_RETURN(const bool enough, attempt(setting, flags));
-    if (!enough) prefix = flags + " ";
+    Setting free = setting;
+    free.recompute = "auto", free.tile = "auto";
+    ASSIGN_OR_RETURN(const bool enough, attempt(free, flags));
+    if (!enough) setting = free, prefix = flags + " ";
   }
   if (setting.ranks > 1) {
     for (int zero = std::max(setting.zero, 0) + 1; zero <= 2; ++zero) {
@@ -157,20 +158,26 @@ Result<std::vector<std::string>> WhatWouldFit(Trials& trials, Setting setting) {
       if (enough) break;
     }
   }
+  // Weights and, without ZeRO, the optimizer's states are the same for any count of ranks and any length.
+  ASSIGN_OR_RETURN(const Trial* const here, trials.Run(setting));
+  const auto& kinds = here->memory.by_kind;
+  const int64_t budget = trials.options().context.memory_budget;
+  const int64_t weights = kinds[static_cast<size_t>(program::StorageKind::Parameter)];
+  const bool stays = weights + kinds[static_cast<size_t>(program::StorageKind::Optimizer)] > budget;
   bool ranks_help = false;
-  for (int64_t times = 2; times <= kMoreRanks && !ranks_help; times *= 2) {
+  for (int64_t times = 2; times <= kMoreRanks && !ranks_help && !(stays && setting.zero == 0); times *= 2) {
     Setting more = setting;
     more.ranks = static_cast<int>(setting.ranks * times);
     ASSIGN_OR_RETURN(ranks_help, attempt(more, fmt::format("--ranks {}", more.ranks)));
   }
-  if (setting.seq_len) {
+  if (setting.seq_len && !stays) {
     ASSIGN_OR_RETURN(const Longest longest, FindLongest(trials, setting));
     if (longest.best) {
       remedies.push_back(fmt::format("{}--seq-len {}: {} a rank, the longest within {} tokens", prefix, longest.best->seq_len,
                                      FormatBytes(longest.best->memory.total_bytes()), longest.step));
     }
   }
-  bool both = !ranks_help;
+  bool both = !ranks_help && weights <= budget;
   for (int64_t times = 2; times <= kMoreRanks && both && setting.zero < 2; times *= 2) {
     Setting more = setting;
     more.ranks = static_cast<int>(setting.ranks * times);

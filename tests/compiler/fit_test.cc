@@ -12,7 +12,7 @@ TEST(DoesNotFit, SaysBytesKindsAndBuffersByFallingSize) {
   const Error error = DoesNotFit(SampleProgram(), 400, "model.pt2");
   EXPECT_EQ(error.code, Code::kDoesNotFit);
   EXPECT_EQ(error.where, "model.pt2");
-  EXPECT_NE(error.hint.find("--ranks"), std::string::npos) << error.hint;
+  EXPECT_NE(error.hint.find("--memory-budget"), std::string::npos) << error.hint;
   for (const char* part : {"needs 440 B at the least: 40 B (40 bytes) more than the budget of 400 B",
                            "weights 32 B, buffers 16 B, constants 32 B, inputs 72 B, optimizer 32 B\n  the arena: 256 B",
                            "instruction 2 of 3, autosp.all_reduce (model.py:12):"}) {
