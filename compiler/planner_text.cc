@@ -154,7 +154,9 @@ class Text {
  private:
   template <typename... Args>
   void Line(fmt::format_string<Args...> format, Args&&... args) {
-    out_ += Clip(fmt::format(format, std::forward<Args>(args)...), kTextWidth + 1) + "\n";  // a leading newline is no column
+    std::string line = fmt::format(format, std::forward<Args>(args)...);
+    const size_t newline = line.starts_with('\n');  // an empty line before it is no column
+    out_ += Clip(line, kTextWidth + newline) + "\n";
   }
 
   // Indented by two, and what goes on in the next line by two more than the first.

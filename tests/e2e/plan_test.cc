@@ -32,7 +32,8 @@ int CompileCode(const std::string& model, const Args& flags, std::string* err = 
 
 TEST(Plan, TheLongestFitsAndTheNextDoesNot) {
   const int64_t budget = 4 << 20;
-  const json plan = PlanOf("llama", {"--ranks", "1,2,4", "--memory-budget", std::to_string(budget), "--optimizer", "adamw"});
+  const json plan = PlanOf("llama", {"--ranks", "1,2,4", "--memory-budget", std::to_string(budget), "--optimizer", "adamw",
+                                     "--recompute", "none", "--tile", "off"});
   ASSERT_EQ(plan["rows"].size(), 3u);
   int64_t shorter = 0;
   for (const json& row : plan["rows"]) {
@@ -48,10 +49,12 @@ TEST(Plan, TheLongestFitsAndTheNextDoesNot) {
     EXPECT_GT(row["seconds"].get<double>(), 0);
     EXPECT_GT(row["flops"].get<double>(), 0);
     EXPECT_EQ(row["bytes_sent"].get<double>() > 0, ranks > 1);
-    const Args flags = {"--ranks", std::to_string(ranks), "--memory-budget", std::to_string(budget), "--optimizer", "adamw", "--seq-len"};
+    const Args flags = {"--ranks", std::to_string(ranks), "--memory-budget", std::to_string(budget), "--optimizer", "adamw",
+                        "--recompute", "none", "--tile", "off", "--seq-len"};
     Args longest = flags, longer = flags;
     longest.push_back(std::to_string(seq_len));
     longer.push_back(std::to_string(row["too_long"]["seq_len"].get<int64_t>()));
+    if (ranks > 2) continue;  // two are enough to see that compiling agrees
     EXPECT_EQ(CompileCode("llama", longest), 0);
     EXPECT_EQ(CompileCode("llama", longer), kDoesNotFit);
   }
@@ -59,7 +62,7 @@ TEST(Plan, TheLongestFitsAndTheNextDoesNot) {
 
 TEST(Plan, ALargerBudgetIsNeverAShorterSequence) {
   int64_t shorter = 0;
-  for (const char* budget : {"2MiB", "3MiB", "5MiB", "8MiB"}) {
+  for (const char* budget : {"1500KiB", "3MiB"}) {
     const json plan = PlanOf("llama", {"--ranks", "2", "--memory-budget", budget});
     const int64_t seq_len = plan["rows"][0]["seq_len"];
     EXPECT_GE(seq_len, shorter) << budget;
@@ -90,7 +93,7 @@ TEST(Plan, ALengthGivenTellsMemoryCurveAndTheCheapestSettings) {
     int chosen = 0;
     for (const json& point : row["curve"]) {
       chosen += point["chosen"].get<bool>();
-      EXPECT_TRUE(!point["chosen"] || point["peak"] == row["peak"]) << point;
+      EXPECT_TRUE(!point["chosen"] || point["arena"] == row["memory"]["arena"]) << point;
     }
     EXPECT_EQ(chosen, 1);
     double seconds = 0;
@@ -105,12 +108,12 @@ TEST(Plan, ALengthGivenTellsMemoryCurveAndTheCheapestSettings) {
 }
 
 TEST(Plan, TheTextIsATableOfAHundredColumns) {
-  const Args args = {"autospc", "plan", Pt2("llama").string(), "--ranks", "1,2", "--memory-budget", "4MiB"};
+  const Args args = {"autospc", "plan", Pt2("llama").string(), "--ranks", "1,2", "--memory-budget", "2MiB"};
   const Outcome outcome = Execute(args);
   EXPECT_EQ(outcome.code, 0) << Said(args, outcome);
   std::istringstream lines(outcome.out);
   for (std::string line; std::getline(lines, line);) EXPECT_LE(line.size(), 100u) << line;
-  for (const char* part : {"llama: batch 2, strategy ulysses, optimizer none, 4.00 MiB a rank", "ranks        longest", "Memory of a rank",
+  for (const char* part : {"llama: batch 2, strategy ulysses, optimizer none, 2.00 MiB a rank", "ranks     longest", "Memory of a rank",
                            "at the least", "programs compiled"}) {
     EXPECT_NE(outcome.out.find(part), std::string::npos) << part << "\n" << outcome.out;
   }
@@ -147,9 +150,9 @@ TEST(Plan, MistakesAreRefused) {
 
 // "(8718175568 bytes) more": exact, and so is every way out that the hint names.
 TEST(DoesNotFit, SaysByHowMuchWhatIsAliveAndWhatWouldFit) {
-  const Args flags = {"--ranks", "2", "--seq-len", "1024", "--optimizer", "adamw", "--recompute", "none", "--tile", "off"};
-  const json planned = PlanOf("llama", {"--ranks", "2", "--seq-len", "1024", "--optimizer", "adamw", "--recompute", "none", "--tile", "off"});
-  const int64_t needed = planned["rows"][0]["peak"], budget = needed / 2;
+  const Args flags = {"--ranks", "2", "--seq-len", "2048", "--optimizer", "adamw", "--recompute", "none", "--tile", "off"};
+  const json planned = PlanOf("llama", {"--ranks", "2", "--seq-len", "2048", "--optimizer", "adamw", "--recompute", "none", "--tile", "off"});
+  const int64_t needed = planned["rows"][0]["peak"], budget = needed / 3 * 2;
   Args over = flags;
   over.insert(over.end(), {"--memory-budget", std::to_string(budget)});
   std::string err;
@@ -177,7 +180,7 @@ TEST(DoesNotFit, SaysByHowMuchWhatIsAliveAndWhatWouldFit) {
     EXPECT_EQ(CompileCode("llama", fits, &said), 0) << line << "\n" << said;
     ++ways;
   }
-  EXPECT_GE(ways, 2) << err;
+  EXPECT_EQ(ways, 3) << "recomputation, ranks, length\n" << err;
 }
 
 }  // namespace
