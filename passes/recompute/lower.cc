@@ -10,14 +10,12 @@ class Lowerer {
  public:
   Lowerer(const Problem& problem, const Schedule& schedule)
       : problem_(problem), schedule_(schedule), live_(LiveBytes(problem, schedule)), readers_(problem, schedule),
-        life_(FindLifetimes(problem, schedule)), item_at_(schedule.steps.size()), copies_(problem.stores.size()) {
+        life_(FindLifetimes(problem, schedule)), step_of_(problem.items.size(), -1), copies_(problem.stores.size()) {
     for (const Step& step : schedule.steps) {
       for (int c : MakesOf(problem, step)) copies_[schedule.store_of[c]].push_back(c);
     }
-    int next = static_cast<int>(problem.items.size());
-    for (size_t i = schedule.steps.size(); i-- > 0;) {
-      if (!schedule.steps[i].again) next = schedule.steps[i].item;
-      item_at_[i] = next;
+    for (size_t i = 0; i < schedule.steps.size(); ++i) {
+      if (!schedule.steps[i].again) step_of_[schedule.steps[i].item] = static_cast<int>(i);
     }
   }
 
@@ -58,19 +56,26 @@ class Lowerer {
   }
 
  private:
-  static constexpr size_t kTries = 24;
+  static constexpr size_t kTries = 12;    // schedules made in search of one that helps
+  static constexpr size_t kLongest = 48;  // items that one copy may take to make again
 
   // Whether copy `c` may be read at step `next` without being alive at the peak for that.
   bool Reaches(int c, int next) const {
     return life_.first[c] >= 0 && life_.first[c] < next && (life_.last[c] > at_ || life_.first[c] > at_);
   }
 
+  // The step before which a repetition of `item` must stand.
+  int Behind(const Item& item) const {
+    return item.before < static_cast<int>(step_of_.size()) ? step_of_[item.before] : static_cast<int>(schedule_.steps.size());
+  }
+
   // Seconds to make copy `c` again before step `next`, < 0: it can't be. `made`: items that do it already.
   double Cost(int c, int next, std::set<int>& made) const {
     const int maker = problem_.stores[schedule_.store_of[c]].maker;
     const Item& item = problem_.items[maker];
-    if (!item.repeatable || item_at_[next] > item.before) return -1;
+    if (!item.repeatable || next > Behind(item)) return -1;
     if (!made.insert(maker).second) return 0;
+    if (made.size() > kLongest) return -1;
     double seconds = item.seconds;
     for (int read : schedule_.ReadsOf(problem_, schedule_.steps[life_.first[c]])) {
       const int available = Newest(read, next);
@@ -106,6 +111,7 @@ class Lowerer {
         if (renamed[read] >= 0) read = renamed[read];
       }
     }
+    DropUnread(problem_, out);  // the copy let go, if nobody has read it before
     return out;
   }
 
@@ -134,7 +140,7 @@ class Lowerer {
   std::vector<int64_t> live_;
   Readers readers_;
   Lifetimes life_;
-  std::vector<int> item_at_;              // by step: the graph's own item that it stands before, or is
+  std::vector<int> step_of_;              // by item: its first run
   std::vector<std::vector<int>> copies_;  // by store, in order
   int at_ = 0;                            // the peak's step
 };

@@ -19,7 +19,7 @@ using ir::ValueId;
 class Materialiser {
  public:
   Materialiser(const ir::Graph& graph, const Problem& problem, const Schedule& schedule)
-      : problem_(problem), schedule_(schedule), graph_(graph), store_of_(graph.num_values(), -1), placed_(graph.num_node_ids(), false) {
+      : problem_(problem), schedule_(schedule), first_(graph), graph_(graph), store_of_(graph.num_values(), -1), placed_(graph.num_node_ids(), false) {
     for (size_t s = 0; s < problem.stores.size(); ++s) store_of_[problem.stores[s].value] = static_cast<int>(s);
   }
 
@@ -28,7 +28,7 @@ class Materialiser {
     for (const Step& step : schedule_.steps) {
       const NodeId id = problem_.items[step.item].node;
       std::map<ValueId, ValueId> renamed;
-      for (ValueId v : graph_.node(id).Operands()) {
+      for (ValueId v : first_.node(id).Operands()) {
         if (!renamed.contains(v)) renamed[v] = Had(v, step);
       }
       if (step.again) {
@@ -135,7 +135,7 @@ class Materialiser {
       if (value.base != kNoValue) made.base = new_base(value.base);
       results.push_back(now);
     }
-    std::vector<Arg> args = graph_.node(id).args;
+    std::vector<Arg> args = first_.node(id).args;
     last_clone_ = graph_.AddNode(graph_.node(id).op, std::move(args), std::move(results));
     Node& clone = graph_.node(last_clone_);
     Rename(clone, renamed);
@@ -157,6 +157,7 @@ class Materialiser {
 
   const Problem& problem_;
   const Schedule& schedule_;
+  const ir::Graph& first_;  // as it came: a first run that reads a repetition has other operands by now
   ir::Graph graph_;
   std::vector<int> store_of_;  // by value id of `graph`: the storage that it is the root of, -1
   std::vector<bool> placed_;   // by node id of `graph`

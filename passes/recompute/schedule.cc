@@ -87,7 +87,7 @@ class Replayer {
     copy_.assign(stores, -1);
     made_at_.assign(stores, -1);
     std::vector<int> reads;
-    for (int i = 0; i < static_cast<int>(problem_.items.size()); ++i) {
+    for (int i = 0; i < static_cast<int>(problem_.items.size()) && !TooLong(); ++i) {
       const Item& item = problem_.items[i];
       reads = item.reads;
       if (i >= problem_.backward) {
@@ -96,11 +96,14 @@ class Replayer {
       }
       Append({i, false, 0, item.makes.empty() ? 0 : item.makes[0]}, reads);
     }
+    if (TooLong()) return {};
     Measure(problem_, out_);
     return std::move(out_);
   }
 
  private:
+  bool TooLong() const { return out_.steps.size() > kLongest * problem_.items.size(); }
+
   void Append(Step step, const std::vector<int>& reads) {
     step.reads = static_cast<int>(out_.reads.size());
     out_.reads.insert(out_.reads.end(), reads.begin(), reads.end());
@@ -111,7 +114,7 @@ class Replayer {
   int Ensure(int s) {
     const int maker = problem_.stores[s].maker;
     const Item& item = problem_.items[maker];
-    if (keep_[s] || !item.repeatable || at_ > item.before) return s;
+    if (keep_[s] || !item.repeatable || at_ > item.before || TooLong()) return s;
     if (copy_[s] >= 0 && at_ - made_at_[s] <= window_) return copy_[s];
     std::vector<int> reads = item.reads;
     for (int& read : reads) read = Ensure(read);
@@ -124,6 +127,8 @@ class Replayer {
     Append({maker, true, 0, first}, reads);
     return copy_[s];
   }
+
+  static constexpr size_t kLongest = 3;  // times the graph
 
   const Problem& problem_;
   const std::vector<bool>& keep_;

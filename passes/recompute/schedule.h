@@ -63,12 +63,17 @@ struct Lifetimes {
 };
 Lifetimes FindLifetimes(const Problem& problem, const Schedule& schedule);
 
+// Takes out the repetitions of which no result is read, and then those that served them alone. A first run goes too
+// where only repetitions of it are read: the first of these takes its place, the item just runs later. Measures nothing.
+void DropUnread(const Problem& problem, Schedule& schedule);
+
 // Sets seconds, again_seconds and peak.
 void Measure(const Problem& problem, Schedule& schedule);
 
 // Forward items as they are; behind them, whenever an item reads a storage with keep[s] false, its maker runs again
 // just before, its operands likewise. A copy made so serves readers up to `window` items later (at least the one that
 // asked), then it is made anew: a small window is nested checkpointing. Storages whose maker can't run again are kept.
+// Without steps where the whole would be more than three times as long as the graph.
 // (Griewank and Walther, "Revolve"; Chen et al., "Training Deep Nets with Sublinear Memory Cost".)
 Schedule Replay(const Problem& problem, const std::vector<bool>& keep, int window);
 
