@@ -2,8 +2,9 @@
 
 #include <algorithm>
 #include <chrono>
+#include <limits>
 #include <list>
-#include <numeric>
+#include <set>
 #include <utility>
 
 #include "codegen/cost.h"
@@ -30,77 +31,134 @@ class Search {
   Result<ir::Graph> Run(bool weigh_all, std::vector<PlanPoint>* curve) {
     const bool any_zero = context_.zero < 0;
     if (any_zero) context_.zero = 0;
-    // What nothing beats in time: all is saved, in the plain form. Where it fits, the others need not be looked at.
     const bool searched = context_.recompute == "auto";
-    RETURN_IF_ERROR(Add(forward_, "", searched ? "none" : context_.recompute));
-    ASSIGN_OR_RETURN(recompute::Choice choice, Choose());
-    if (!choice.fits && any_zero && context_.ranks > 1 && context_.optimizer != "none") {
-      // Sharded states and gradients send what the all-reduce sends, so they cost no time to speak of.
-      context_.zero = 2;
-      forms_.clear();
-      joints_.clear();
-      RETURN_IF_ERROR(Add(forward_, "", searched ? "none" : context_.recompute));
-      ASSIGN_OR_RETURN(choice, Choose());
-    }
-    if (searched && (!choice.fits || weigh_all)) {
-      RETURN_IF_ERROR(AddTiled());
-      // A form can't be faster than with everything saved: one that is slower so than what fits need not be weighed.
-      std::vector<size_t> order(forms_.size());
-      std::iota(order.begin(), order.end(), size_t{0});
-      std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return LeastSeconds(a) < LeastSeconds(b); });
-      for (const size_t f : order) {
-        if (!weigh_all && choice.fits && SecondsOf(choice) <= LeastSeconds(f)) break;
-        RETURN_IF_ERROR(Weigh(forms_[f], "auto"));
-        ASSIGN_OR_RETURN(choice, Choose());
+    const std::string first = searched ? "none" : context_.recompute;
+    RETURN_IF_ERROR(Build(forward_, "", first, /*seen=*/true));
+    if (any_zero && context_.ranks > 1 && context_.optimizer != "none" && context_.memory_budget > 0) {
+      ASSIGN_OR_RETURN(const recompute::Choice plain, recompute::ChooseWithin(forms_, context_.memory_budget, traits_));
+      if (!plain.fits) {
+        // Sharded states and gradients send what the all-reduce sends, so they cost no time to speak of.
+        context_.zero = 2;
+        entries_.clear();
+        forms_.clear();
+        joints_.clear();
+        weighed_.clear();
+        RETURN_IF_ERROR(Build(forward_, "", first, /*seen=*/true));
       }
     }
+    if (!searched) weighed_[0] = true;
+    if (!searched || context_.tile == "off") next_level_ = tile::kMaxTileLevel + 1;
+    if (weigh_all && searched) {
+      while (next_level_ <= tile::kMaxTileLevel) RETURN_IF_ERROR(BuildNext());
+      for (size_t f = 0; f < forms_.size(); ++f) RETURN_IF_ERROR(Weigh(f));
+    }
+    ASSIGN_OR_RETURN(recompute::Choice choice, FirstThatFits());
     *curve = Curve(choice);
     RETURN_IF_ERROR(manager_.Observe(choice.graph, "recompute"));
     return std::move(choice.graph);
   }
 
  private:
-  double LeastSeconds(size_t form) const { return forms_[form].all_saved_seconds; }
-  double SecondsOf(const recompute::Choice& c) const { return forms_[c.form].candidates[c.candidate].schedule.seconds; }
+  struct Entry {
+    double seconds;
+    int64_t peak;
+    int form, candidate;
+    auto operator<=>(const Entry&) const = default;
+  };
 
-  // The tiled forms, each level that differs from those before.
-  Status AddTiled() {
-    for (int level = 1; context_.tile != "off" && level <= tile::kMaxTileLevel; ++level) {
-      ir::Graph tiled = forward_;
-      context_.tile_level = level;
-      const Status status = manager_.Run(tiled, context_, {"tile"});
-      context_.tile_level = 0;
-      RETURN_IF_ERROR(status);
-      if (!manager_.timings().back().changed) continue;
-      RETURN_IF_ERROR(Add(tiled, fmt::format("tile {}", level), "none"));
+  // Candidates in one order that no budget changes: by seconds. A form is built, or its candidates found, only when all
+  // that is faster than it can be has been seen not to fit: no candidate is faster than its form with all saved, and no
+  // form faster than one with larger tiles, but for what tiles gain by caches.
+  Result<recompute::Choice> FirstThatFits() {
+    while (true) {
+      const double next = entries_.empty() ? kNever : entries_.begin()->seconds;
+      const double build = next_level_ <= tile::kMaxTileLevel ? forms_.back().all_saved_seconds : kNever;
+      const size_t least = LeastUnweighed();
+      const double weigh = least < forms_.size() ? forms_[least].all_saved_seconds : kNever;
+      if (build < next && build <= weigh) {
+        RETURN_IF_ERROR(BuildNext());
+      } else if (weigh < next) {
+        RETURN_IF_ERROR(Weigh(least));
+      } else if (next < kNever) {
+        const Entry e = *entries_.begin();
+        entries_.erase(entries_.begin());
+        const int64_t budget = context_.memory_budget;
+        if (!recompute::MayFit(forms_[e.form], forms_[e.form].candidates[e.candidate], budget)) continue;
+        ASSIGN_OR_RETURN(recompute::Choice choice, recompute::PlanCandidate(forms_, e.form, e.candidate, traits_));
+        if (budget > 0 && choice.peak_bytes > budget) continue;
+        choice.fits = true;
+        return choice;
+      } else {
+        return recompute::Smallest(forms_, traits_);
+      }
     }
-    return Ok();
   }
 
-  Status Add(const ir::Graph& forward, std::string label, const std::string& rule) {
+  size_t LeastUnweighed() const {
+    size_t least = forms_.size();
+    for (size_t f = 0; f < forms_.size(); ++f) {
+      if (!weighed_[f] && (least == forms_.size() || forms_[f].all_saved_seconds < forms_[least].all_saved_seconds)) least = f;
+    }
+    return least;
+  }
+
+  // The next level of tiling, if it differs from those before.
+  Status BuildNext() {
+    context_.tile_level = next_level_++;
+    ir::Graph tiled = forward_;
+    const Status status = manager_.Run(tiled, context_, {"tile"});
+    const std::string label = fmt::format("tile {}", context_.tile_level);
+    context_.tile_level = 0;
+    RETURN_IF_ERROR(status);
+    if (!manager_.timings().back().changed) return Ok();
+    return Build(tiled, label, "none", /*seen=*/false);
+  }
+
+  Status Build(const ir::Graph& forward, std::string label, const std::string& rule, bool seen) {
     const auto start = std::chrono::steady_clock::now();
     ASSIGN_OR_RETURN(ir::Graph joint, autodiff::Trace(forward));
-    RETURN_IF_ERROR(manager_.Observe(joint, "differentiate", MillisecondsSince(start)));
-    RETURN_IF_ERROR(manager_.Run(joint, context_, {"accumulate-products"}));
-    RETURN_IF_ERROR(manager_.Run(joint, context_, StepPipeline()));
+    std::vector<std::string> passes = {"accumulate-products"};
+    passes.insert(passes.end(), StepPipeline().begin(), StepPipeline().end());
+    if (seen) {
+      RETURN_IF_ERROR(manager_.Observe(joint, "differentiate", MillisecondsSince(start)));
+      RETURN_IF_ERROR(manager_.Run(joint, context_, passes));
+    } else {
+      manager_.Time("differentiate", MillisecondsSince(start), joint);
+      RETURN_IF_ERROR(manager_.RunUnseen(joint, context_, passes));
+    }
     joints_.push_back(std::move(joint));
     recompute::Form form;
     form.label = std::move(label);
     form.graph = &joints_.back();
     form.problem = recompute::Describe(joints_.back(), traits_, cost_);
     for (const recompute::Item& item : form.problem.items) form.all_saved_seconds += item.seconds;
-    RETURN_IF_ERROR(Weigh(form, rule));
+    form.candidates = recompute::FindCandidates(*form.graph, form.problem, rule);
     forms_.push_back(std::move(form));
+    weighed_.push_back(false);
+    Enter(forms_.size() - 1);
     return Ok();
   }
 
-  Status Weigh(recompute::Form& form, const std::string& rule) {
+  // Finds the form's candidates; "none", which it had, is not entered again.
+  Status Weigh(size_t form) {
     const auto start = std::chrono::steady_clock::now();
-    form.candidates = recompute::FindCandidates(*form.graph, form.problem, rule);
-    return manager_.Observe(*form.graph, "find-candidates", MillisecondsSince(start), false);
+    recompute::Form& f = forms_[form];
+    const std::string had = f.candidates[0].label;
+    f.candidates = recompute::FindCandidates(*f.graph, f.problem, "auto");
+    weighed_[form] = true;
+    for (auto it = entries_.begin(); it != entries_.end();) it = it->form == static_cast<int>(form) ? entries_.erase(it) : std::next(it);
+    Enter(form, had);
+    manager_.Time("find-candidates", MillisecondsSince(start), *f.graph);
+    return Ok();
   }
 
-  Result<recompute::Choice> Choose() const { return recompute::ChooseWithin(forms_, context_.memory_budget, traits_); }
+  void Enter(size_t form, const std::string& but = "") {
+    for (size_t c = 0; c < forms_[form].candidates.size(); ++c) {
+      const recompute::Candidate& candidate = forms_[form].candidates[c];
+      if (candidate.label == but) continue;
+      entries_.insert({candidate.schedule.seconds, candidate.schedule.peak, static_cast<int>(form), static_cast<int>(c)});
+    }
+  }
 
   std::vector<PlanPoint> Curve(const recompute::Choice& choice) const {
     std::vector<PlanPoint> curve;
@@ -126,8 +184,13 @@ class Search {
   PassManager& manager_;
   const memory::OpTraitsFn traits_;
   const recompute::CostFn cost_;
+  static constexpr double kNever = std::numeric_limits<double>::infinity();
+
   std::list<ir::Graph> joints_;  // the forms point to them
   std::vector<recompute::Form> forms_;
+  std::vector<bool> weighed_;    // by form: its candidates are found
+  std::set<Entry> entries_;      // candidates that were not looked at
+  int next_level_ = 1;           // of tiling
 };
 
 }  // namespace

@@ -87,6 +87,17 @@ Status PassManager::Run(ir::Graph& graph, PassContext& context, const std::vecto
   return Ok();
 }
 
+Status PassManager::RunUnseen(ir::Graph& graph, PassContext& context, const std::vector<std::string>& names) {
+  for (const std::string& name : names) {
+    const PassInfo* pass = registry_.Find(name);
+    if (!pass) return Error{Code::kUsage, fmt::format("there is no pass '{}'", name), "", "autospc-opt --list shows all passes"};
+    const Clock::time_point start = Clock::now();
+    ASSIGN_OR_RETURN(const bool changed, pass->run(graph, context));
+    timings_.push_back({name, MillisecondsSince(start), 0, static_cast<int>(graph.nodes().size()), changed});
+  }
+  return Ok();
+}
+
 Status PassManager::Observe(const ir::Graph& graph, std::string_view phase, double milliseconds, bool changed) {
   const std::vector<std::string>& wanted = options_.print_after;
   const bool print =

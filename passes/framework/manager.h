@@ -39,8 +39,17 @@ class PassManager {
   // bugs, in a new folder for temporary files; an error of the input leaves nothing behind.
   Status Run(ir::Graph& graph, PassContext& context, const std::vector<std::string>& names);
 
+  // As Run, for a graph that may never be used: neither kept for a reproducer, nor verified, printed or dumped. Where it
+  // fails, or the graph is used after all, Run or Observe say what Run would have said.
+  Status RunUnseen(ir::Graph& graph, PassContext& context, const std::vector<std::string>& names);
+
   // What Run does after a pass, for a phase that is no pass (import, differentiation): verify, print, dump, time.
   Status Observe(const ir::Graph& graph, std::string_view phase, double milliseconds = 0, bool changed = true);
+
+  // A line of the timings for a phase of which nobody shall see the graph yet.
+  void Time(std::string_view phase, double milliseconds, const ir::Graph& graph) {
+    timings_.push_back({std::string(phase), milliseconds, 0, static_cast<int>(graph.nodes().size()), true});
+  }
 
   const std::vector<PassTiming>& timings() const { return timings_; }
   // A table for people, a line a pass and a sum.

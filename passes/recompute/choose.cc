@@ -26,8 +26,8 @@ struct Effort {
 Effort EffortFor(size_t items) {
   if (items <= 400) return {64, 4, 96, 4, 400};
   if (items <= 2000) return {24, 4, 48, 3, 60};
-  if (items <= 6000) return {8, 2, 12, 2, 8};
-  return {6, 2, 8, 2, 2};
+  if (items <= 4000) return {8, 2, 12, 2, 8};
+  return {6, 2, 8, 2, 0};
 }
 
 class Search {
@@ -50,6 +50,7 @@ class Search {
   };
 
   void Add(std::string label, Schedule schedule, bool rule = false) {
+    if (schedule.steps.empty()) return;
     Reorder(problem_, schedule);
     found_.push_back({{std::move(label), std::move(schedule)}, rule});
   }

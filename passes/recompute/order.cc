@@ -68,8 +68,9 @@ class Reorderer {
       if (step.again && limit < static_cast<int>(problem.items.size())) hazards_.emplace_back(i, step_of[limit]);
     }
     for (const auto& [a, b] : problem.hazards) hazards_.emplace_back(step_of[a], step_of[b]);
+    reversed_ = hazards_;
+    for (auto& [a, b] : reversed_) std::swap(a, b);
     std::sort(hazards_.begin(), hazards_.end());
-    for (const auto& [a, b] : hazards_) reversed_.emplace_back(b, a);
     std::sort(reversed_.begin(), reversed_.end());
   }
 
@@ -121,7 +122,8 @@ class Reorderer {
     }
     for (int c : schedule_.ReadsOf(problem_, schedule_.steps[i])) {
       const auto readers = readers_[c];
-      const bool last = std::none_of(readers.begin(), readers.end(), [&](int r) { return sequence.Before(i, r); });
+      // From the back: of many readers the last is the one that most often stands behind.
+      const bool last = std::none_of(readers.rbegin(), readers.rend(), [&](int r) { return sequence.Before(i, r); });
       if (last) gain -= problem_.stores[schedule_.store_of[c]].bytes;
     }
     return gain;
@@ -153,7 +155,6 @@ bool Reorder(const Problem& problem, Schedule& schedule) {
   const auto take = [&](Schedule next) {
     if (next.peak < schedule.peak) schedule = std::move(next);
   };
-  take(Reorderer(problem, schedule).Hoist());
   take(Reorderer(problem, schedule).Sink());
   take(Reorderer(problem, schedule).Hoist());
   return schedule.peak < before;
