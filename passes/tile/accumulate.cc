@@ -17,7 +17,9 @@ using ir::ValueId;
 
 ValueId Root(const Graph& graph, ValueId v) { return graph.value(v).base == kNoValue ? v : graph.value(v).base; }
 
-bool SameGeometry(const Value& a, const Value& b) { return a.dtype == b.dtype && a.sizes == b.sizes && a.strides == b.strides; }
+bool SameGeometry(const Value& a, const Value& b) {
+  return a.dtype == b.dtype && a.sizes == b.sizes && a.strides == b.strides;
+}
 
 // The value that owns the storage of `v`, if `v` is all of it in the same order (a transpose of a transpose); else v.
 ValueId Whole(const Graph& graph, ValueId v) {
@@ -26,8 +28,8 @@ ValueId Whole(const Graph& graph, ValueId v) {
 }
 
 bool IsSum(const Node& node) {
-  return node.op == "aten.add.Tensor" && node.args[0].is_value() && node.args[1].is_value() && node.args[2].is_number() &&
-         node.args[2].number() == 1;
+  return node.op == "aten.add.Tensor" && node.args[0].is_value() && node.args[1].is_value() &&
+         node.args[2].is_number() && node.args[2].number() == 1;
 }
 
 class Accumulator {

@@ -1,6 +1,6 @@
-// Products that are only added to a running sum are computed into it: add(sum, mm(a, b)) becomes addmm(sum, a, b), which
-// runs in place on the sum. So the gradients that the tiles of a region (or the uses of a tied weight) have of one weight
-// need no second buffer of the weight's size.
+// Products that are only added to a running sum are computed into it: add(sum, mm(a, b)) becomes addmm(sum, a, b),
+// which runs in place on the sum. So the gradients that the tiles of a region (or the uses of a tied weight) have of
+// one weight need no second buffer of the weight's size.
 #pragma once
 
 #include "passes/ir/graph.h"

@@ -28,7 +28,8 @@ std::vector<ValueId> CloneWith(Graph& graph, ir::NodeId id, const RowOp& op, con
   std::vector<ValueId> results;
   for (size_t i = 0; i < node.results.size(); ++i) {
     const ValueId r = node.results[i];
-    const std::vector<int64_t> sizes = op.results[i] ? SizesWith(graph, r, *op.results[i], count) : graph.value(r).int_sizes();
+    const std::vector<int64_t> sizes =
+        op.results[i] ? SizesWith(graph, r, *op.results[i], count) : graph.value(r).int_sizes();
     const ir::Placement p = op.results[i] ? PlacementWith(graph, r, *op.results[i], count) : graph.value(r).placement;
     const std::string name = graph.value(r).name;
     results.push_back(graph.AddValue(name, graph.value(r).dtype, std::vector<ir::Expr>(sizes.begin(), sizes.end())));
@@ -64,8 +65,9 @@ std::vector<ValueId> CloneWith(Graph& graph, ir::NodeId id, const RowOp& op, con
 
 bool IsView(const Node& node) {
   static const std::set<std::string_view> names = {
-      "transpose", "permute", "t", "numpy_T", "swapaxes", "swapdims", "slice", "narrow", "select", "unbind", "split",
-      "split_with_sizes", "chunk", "expand", "alias", "detach", "expand_as", "tensor_split", "broadcast_to", "stop_gradient"};
+      "transpose", "permute", "t",         "numpy_T",      "swapaxes",         "swapdims",     "slice",
+      "narrow",    "select",  "unbind",    "split",        "split_with_sizes", "chunk",        "expand",
+      "alias",     "detach",  "expand_as", "tensor_split", "broadcast_to",     "stop_gradient"};
   return partition::IsReshape(node) || names.contains(ir::ShortName(node.op));
 }
 

@@ -19,8 +19,8 @@ ir::Placement PlacementWith(const ir::Graph& graph, ir::ValueId v, const Rows& r
 
 // A copy of the node before `before` that takes `operands` (as Node::Operands(), those with rows having `count` of
 // them); its results. Size arguments follow from the results' sizes. Means over rows are copied as sums.
-std::vector<ir::ValueId> CloneWith(ir::Graph& graph, ir::NodeId id, const RowOp& op, const std::vector<ir::ValueId>& operands,
-                                   const RowCount& count, ir::NodeId before);
+std::vector<ir::ValueId> CloneWith(ir::Graph& graph, ir::NodeId id, const RowOp& op,
+                                   const std::vector<ir::ValueId>& operands, const RowCount& count, ir::NodeId before);
 
 // Ops whose result shares their operand's storage.
 bool IsView(const ir::Node& node);

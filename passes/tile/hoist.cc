@@ -100,7 +100,8 @@ class Hoister {
     args[1] = Arg::Int(rows.dim);
     const std::vector<int64_t> sizes = SizesWith(graph_, x, rows, count);
     const ir::Placement p = PlacementWith(graph_, x, rows, count);
-    const ValueId v = graph_.Emit(node.op, std::move(args), graph_.value(x).dtype, {sizes.begin(), sizes.end()}, id, &node);
+    const ValueId v =
+        graph_.Emit(node.op, std::move(args), graph_.value(x).dtype, {sizes.begin(), sizes.end()}, id, &node);
     graph_.value(v).placement = p;
     return v;
   }

@@ -23,8 +23,9 @@ constexpr int kSeeds = 4;  // widest values that are tried in one piece of the g
 
 // Ops whose backward pass needs none of their operands' values.
 bool KeepsNoOperand(const Node& node) {
-  static const std::set<std::string_view> names = {"add", "sub", "neg", "to", "_to_copy", "cat", "sum", "mean", "contiguous", "clone",
-                                                   "stack", "eq", "ne", "lt", "le", "gt", "ge"};
+  static const std::set<std::string_view> names = {"add", "sub",  "neg",        "to",    "_to_copy", "cat",
+                                                   "sum", "mean", "contiguous", "clone", "stack",    "eq",
+                                                   "ne",  "lt",   "le",         "gt",    "ge"};
   return IsView(node) || names.contains(ir::ShortName(node.op)) ||
          (node.Operands().size() == 1 && (ir::ShortName(node.op) == "mul" || ir::ShortName(node.op) == "div"));
 }
@@ -154,7 +155,8 @@ class Finder {
   // Made in `nodes`, and used there alone, by its rows.
   bool IsInner(ValueId v, const std::set<NodeId>& nodes) const {
     const NodeId from = graph_.value(v).producer;
-    if (is_output_[v] || from == ir::kNoNode || !nodes.contains(from) || users_[v].empty() || !rows_.rows(v)) return false;
+    if (is_output_[v] || from == ir::kNoNode || !nodes.contains(from) || users_[v].empty() || !rows_.rows(v))
+      return false;
     return std::all_of(users_[v].begin(), users_[v].end(), [&](NodeId user) {
       if (!nodes.contains(user)) return false;
       const std::vector<ValueId> operands = graph_.node(user).Operands();
@@ -182,7 +184,8 @@ class Finder {
         CutValue& v = values[r];
         v.weight = Bytes(r);
         v.producer = index.at(id);
-        v.used_after = is_output_[r] || std::any_of(users_[r].begin(), users_[r].end(), [&](NodeId u) { return !index.contains(u); });
+        v.used_after = is_output_[r] ||
+                       std::any_of(users_[r].begin(), users_[r].end(), [&](NodeId u) { return !index.contains(u); });
       }
     }
     std::vector<CutValue> list;
@@ -269,9 +272,9 @@ class Finder {
   const Graph& graph_;
   const RowAnalysis rows_;
   const bool narrow_;
-  std::vector<Nodes> users_;      // by value
-  std::vector<bool> is_output_;   // by value
-  std::vector<int> stage_;        // by node
+  std::vector<Nodes> users_;     // by value
+  std::vector<bool> is_output_;  // by value
+  std::vector<int> stage_;       // by node
   std::vector<Region> regions_;
 };
 

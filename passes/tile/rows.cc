@@ -39,7 +39,8 @@ std::optional<RowOp> SummedLoss(const Graph& graph, const Node& node, const Rows
   enum : size_t { kInput, kTarget, kWeight, kReduction };
   const ir::Value &x = graph.value(node.args[kInput].value), &target = graph.value(node.args[kTarget].value);
   const int64_t reduction = node.args[kReduction].int_value();
-  if (reduction == 0 || (reduction == 1 && !node.args[kWeight].is_none()) || node.results.size() != 1) return std::nullopt;
+  if (reduction == 0 || (reduction == 1 && !node.args[kWeight].is_none()) || node.results.size() != 1)
+    return std::nullopt;
   if (x.rank() < 2 || target.rank() != x.rank() - 1 || IsFloating(target.dtype) || rows.dim == 1) return std::nullopt;
   RowOp op;
   op.operands = {rows, At(rows, rows.dim == 0 ? 0 : rows.dim - 1)};

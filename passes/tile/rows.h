@@ -1,9 +1,9 @@
 // Which dim of each value is the sequence, and which ops treat its rows one by one: what may be tiled along it.
 //
-// Works on local shapes, after partitioning. A sharded value's rows are in its placement; elsewhere (one rank, or values
-// that every rank computes whole) they are followed from the inputs and the gathers through the factor rules of
-// passes/partition. Rows found wrongly or not at all cost memory, never a wrong number: an op is taken apart only by its
-// own factor rule.
+// Works on local shapes, after partitioning. A sharded value's rows are in its placement; elsewhere (one rank, or
+// values that every rank computes whole) they are followed from the inputs and the gathers through the factor rules of
+// passes/partition. Rows found wrongly or not at all cost memory, never a wrong number: an op is taken apart only by
+// its own factor rule.
 #pragma once
 
 #include <optional>

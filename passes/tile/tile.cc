@@ -23,9 +23,14 @@ std::vector<ir::Expr> Exprs(const std::vector<int64_t>& v) { return {v.begin(), 
 class RegionTiler {
  public:
   // `users`: of the graph before any region was tiled.
-  RegionTiler(Graph& graph, const RowAnalysis& rows, const std::vector<std::vector<NodeId>>& users, const TiledRegion& tiled, int ranks,
-              std::map<ValueId, ValueId>* made)
-      : graph_(graph), rows_(rows), users_(users), made_(*made), nodes_(tiled.region.nodes), in_(nodes_.begin(), nodes_.end()) {
+  RegionTiler(Graph& graph, const RowAnalysis& rows, const std::vector<std::vector<NodeId>>& users,
+              const TiledRegion& tiled, int ranks, std::map<ValueId, ValueId>* made)
+      : graph_(graph),
+        rows_(rows),
+        users_(users),
+        made_(*made),
+        nodes_(tiled.region.nodes),
+        in_(nodes_.begin(), nodes_.end()) {
     for (int64_t first = 0; first < tiled.region.block; first += tiled.rows) {
       const int64_t length = std::min(tiled.rows, tiled.region.block - first);
       counts_.push_back({length, length * ranks});
@@ -63,8 +68,8 @@ class RegionTiler {
     return dependents;
   }
 
-  ValueId Emit(std::string op, std::vector<Arg> args, ir::DType dtype, const std::vector<int64_t>& sizes, const Placement& p,
-               const Node* like) {
+  ValueId Emit(std::string op, std::vector<Arg> args, ir::DType dtype, const std::vector<int64_t>& sizes,
+               const Placement& p, const Node* like) {
     const ValueId v = graph_.Emit(std::move(op), std::move(args), dtype, Exprs(sizes), before_, like);
     graph_.value(v).placement = p;
     return v;
@@ -125,8 +130,9 @@ class RegionTiler {
     split.module = module;
     for (size_t t = 0; t < parts.size(); ++t) {
       const RowCount& count = counts_[t];
-      tiles.push_back(flat ? Reshape(parts[t], SizesWith(graph_, x, rows, count), PlacementWith(graph_, x, rows, count), &named)
-                           : parts[t]);
+      tiles.push_back(
+          flat ? Reshape(parts[t], SizesWith(graph_, x, rows, count), PlacementWith(graph_, x, rows, count), &named)
+               : parts[t]);
     }
   }
 
@@ -177,7 +183,8 @@ class RegionTiler {
     const Placement placement = graph_.value(whole).placement;
     const std::vector<int64_t> sizes = graph_.value(whole).int_sizes();
     const ir::DType dtype = graph_.value(whole).dtype;
-    if (rows.outer == 1) return Emit("aten.cat.default", {Arg::Values(tiles), Arg::Int(rows.dim)}, dtype, sizes, placement, &like);
+    if (rows.outer == 1)
+      return Emit("aten.cat.default", {Arg::Values(tiles), Arg::Int(rows.dim)}, dtype, sizes, placement, &like);
     for (size_t t = 0; t < tiles.size(); ++t) {
       tiles[t] = Reshape(tiles[t], Unflattened(whole, rows, counts_[t].length),
                          UnflattenedPlacement(PlacementWith(graph_, whole, rows, counts_[t])), &like);
@@ -193,7 +200,8 @@ class RegionTiler {
     const Placement placement = graph_.value(tiles[0]).placement;
     ValueId sum = tiles[0];
     for (size_t t = 1; t < tiles.size(); ++t) {
-      sum = Emit("aten.add.Tensor", {Arg::Value(sum), Arg::Value(tiles[t]), Arg::Int(1)}, dtype, sizes, placement, &like);
+      sum =
+          Emit("aten.add.Tensor", {Arg::Value(sum), Arg::Value(tiles[t]), Arg::Int(1)}, dtype, sizes, placement, &like);
     }
     return sum;
   }
@@ -208,7 +216,8 @@ class RegionTiler {
       const ValueId count = Sum(labels_.at(whole), like);
       return Emit("aten.div.Tensor", {Arg::Value(sum), Arg::Value(count)}, dtype, sizes, placement, &like);
     }
-    const int64_t numel = graph_.value(like.args[0].value).numel(), kept = std::max<int64_t>(graph_.value(whole).numel(), 1);
+    const int64_t numel = graph_.value(like.args[0].value).numel(),
+                  kept = std::max<int64_t>(graph_.value(whole).numel(), 1);
     const double count = static_cast<double>(numel) / static_cast<double>(kept);
     return Emit("aten.div.Scalar", {Arg::Value(sum), Arg::Float(count)}, dtype, sizes, placement, &like);
   }
@@ -222,7 +231,7 @@ class RegionTiler {
   // By tile. Of a sharded value a tile has that many rows of each rank, all of them called valid: nothing in a region
   // asks which are padding.
   std::vector<RowCount> counts_;
-  NodeId before_ = ir::kNoNode;   // where the new nodes go
+  NodeId before_ = ir::kNoNode;                                     // where the new nodes go
   std::map<std::pair<ValueId, int>, std::vector<ValueId>> splits_;  // of a value on a dim, by tile
   std::map<ValueId, std::vector<ValueId>> clones_;                  // of an inner value, by tile
   std::map<ValueId, std::vector<ValueId>> labels_;                  // of a mean loss: how many labels count, by tile

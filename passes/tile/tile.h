@@ -1,11 +1,11 @@
-// Sequence tiling: regions that are pointwise along the sequence run tile by tile, so that what is wide inside exists for
-// one tile at a time ([S, vocabulary] logits never do).
+// Sequence tiling: regions that are pointwise along the sequence run tile by tile, so that what is wide inside exists
+// for one tile at a time ([S, vocabulary] logits never do).
 //
-// A transform of the partitioned forward graph, before differentiation. A region's inputs with rows are split along them
-// (one split each: its adjoint is one concatenation), its ops are cloned for each tile, and its outputs put together
-// again: concatenated where they have rows, added up where they are sums over rows. LibTorch's autograd of the tiled graph
-// is then a tiled backward pass with the weights' gradients accumulated; recomputation decides whether a tile's inside
-// is kept for it.
+// A transform of the partitioned forward graph, before differentiation. A region's inputs with rows are split along
+// them (one split each: its adjoint is one concatenation), its ops are cloned for each tile, and its outputs put
+// together again: concatenated where they have rows, added up where they are sums over rows. LibTorch's autograd of the
+// tiled graph is then a tiled backward pass with the weights' gradients accumulated; recomputation decides whether a
+// tile's inside is kept for it.
 #pragma once
 
 #include <vector>

@@ -1,11 +1,11 @@
 // Tiled programs against one device in float64: random graphs with all tiled that can be, and real exports.
 // AUTOSPC_RANDOM_GRAPHS=N runs N graphs, AUTOSPC_RANDOM_SEED=S the one of seed S.
-#include <cmath>
-#include <filesystem>
-
 #include <ATen/ops/empty.h>
 #include <ATen/ops/from_blob.h>
 #include <gtest/gtest.h>
+
+#include <cmath>
+#include <filesystem>
 
 #include "compiler/autodiff/bridge.h"
 #include "compiler/import/import.h"
@@ -62,7 +62,8 @@ TEST(Tiling, RandomGraphsTiledEqualTheWholeOnes) {
     CompileHooks hooks;
     hooks.joint = [&](ir::Graph& g) { taken += tile::AccumulateProducts(g); };
     hooks.partitioned = [&](ir::Graph& g) {
-      regions = TileAll(g, ranks, true, [&](const tile::Region& r) { return 1 + static_cast<int64_t>(random() % (r.block - 1)); });
+      regions = TileAll(g, ranks, true,
+                        [&](const tile::Region& r) { return 1 + static_cast<int64_t>(random() % (r.block - 1)); });
     };
     auto compiled = CompileGraph(c.graph, ranks, random() % 2 ? "ulysses" : "allgather-kv", hooks);
     ASSERT_TRUE(compiled.ok()) << what << "\n" << compiled.error().Format() << "\n" << ir::Print(c.graph);
@@ -92,21 +93,26 @@ void PrintTo(const Export& e, std::ostream* out) { *out << std::filesystem::path
 std::vector<Export> Exports() {
   std::vector<Export> exports;
   const std::filesystem::path root = AUTOSPC_SOURCE_DIR;
-  const auto add = [&](const std::filesystem::path& folder, const std::string& name, const std::string& golden, int64_t length, int64_t batch = 0) {
-    exports.push_back({(folder / name / (name + ".pt2")).string(), (folder / name / (name + ".golden_" + golden + ".safetensors")).string(), length, batch});
+  const auto add = [&](const std::filesystem::path& folder, const std::string& name, const std::string& golden,
+                       int64_t length, int64_t batch = 0) {
+    exports.push_back({(folder / name / (name + ".pt2")).string(),
+                       (folder / name / (name + ".golden_" + golden + ".safetensors")).string(), length, batch});
   };
-  for (const std::string name : {"encoder", "gpt", "llama", "padded", "shifted", "window"}) add(root / "models", name, "s61", 61);
+  for (const std::string name : {"encoder", "gpt", "llama", "padded", "shifted", "window"})
+    add(root / "models", name, "s61", 61);
   add(root / "models", "batched", "s61", 61, 1);
   add(root / "models", "encoder", "s3", 3);
   add(root / "models", "llama", "s61_few_labels", 61);  // a shard has no valid label
-  for (const std::string name : {"nanogpt", "llamastyle", "hf_llama", "hf_qwen3", "hf_mistral", "hf_gemma3", "hf_gpt2", "hf_bert"}) {
+  for (const std::string name :
+       {"nanogpt", "llamastyle", "hf_llama", "hf_qwen3", "hf_mistral", "hf_gemma3", "hf_gpt2", "hf_bert"}) {
     add(root / "../shared/zoo", name, "s61", 61);
   }
   return exports;
 }
 
 at::Tensor TensorOf(program::DType dtype, const std::vector<int64_t>& sizes, const void* data) {
-  const at::Tensor t = at::empty(sizes, at::TensorOptions().dtype(autodiff::ToScalarType(static_cast<ir::DType>(dtype))));
+  const at::Tensor t =
+      at::empty(sizes, at::TensorOptions().dtype(autodiff::ToScalarType(static_cast<ir::DType>(dtype))));
   std::memcpy(t.mutable_data_ptr(), data, static_cast<size_t>(t.nbytes()));
   return t;
 }
@@ -156,11 +162,13 @@ TEST_P(TiledExport, MatchesItsGolden) {
       for (const RankResult& rank : *results) {
         std::vector<ComputedGradient> gradients;
         for (const auto& [name, g] : rank.gradients) {
-          gradients.push_back({name, static_cast<program::DType>(OrThrow(autodiff::ToDType(g.scalar_type()))), g.sizes().vec(),
-                               g.strides().vec(), g.const_data_ptr()});
+          gradients.push_back({name, static_cast<program::DType>(OrThrow(autodiff::ToDType(g.scalar_type()))),
+                               g.sizes().vec(), g.strides().vec(), g.const_data_ptr()});
         }
-        const GoldenComparison compared = OrThrow(CompareWithGolden(golden, rank.loss, gradients, compiled->program, 1e-5));
-        EXPECT_TRUE(compared.passed()) << "P = " << ranks << (all ? ", tiles of 5 rows\n" : ", level 2\n") << compared.Table();
+        const GoldenComparison compared =
+            OrThrow(CompareWithGolden(golden, rank.loss, gradients, compiled->program, 1e-5));
+        EXPECT_TRUE(compared.passed()) << "P = " << ranks << (all ? ", tiles of 5 rows\n" : ", level 2\n")
+                                       << compared.Table();
       }
     }
   }

@@ -130,7 +130,8 @@ TEST(RowAnalysis, OpsThatEndRegions) {
     const ir::Graph graph = Parse(head + "  %y = " + op + " : f32[2, 64, 8] R\n  output user %y \"y\"\n");
     EXPECT_EQ(RowAnalysis(graph).op(graph.nodes().front()), nullptr) << op;
   }
-  for (const std::string op : {"aten.cumsum.default(%x, 2, none)", "aten.softmax.int(%x, -1, none)", "autosp.stop_gradient(%x)"}) {
+  for (const std::string op :
+       {"aten.cumsum.default(%x, 2, none)", "aten.softmax.int(%x, -1, none)", "autosp.stop_gradient(%x)"}) {
     const ir::Graph graph = Parse(head + "  %y = " + op + " : f32[2, 64, 8] R\n  output user %y \"y\"\n");
     EXPECT_NE(RowAnalysis(graph).op(graph.nodes().front()), nullptr) << op;
   }
@@ -162,7 +163,7 @@ TEST(ChooseTiles, ByLevel) {
   const std::vector<Region> regions = {Sample(4096, 6400, 3200, 100), Sample(4096, 800, 400, 200)};
   EXPECT_TRUE(ChooseTiles(regions, 0).empty());
   ASSERT_EQ(ChooseTiles(regions, 1).size(), 1u);
-  EXPECT_EQ(ChooseTiles(regions, 1)[0].rows, 256);   // 32 tiles would have 128 rows
+  EXPECT_EQ(ChooseTiles(regions, 1)[0].rows, 256);  // 32 tiles would have 128 rows
   ASSERT_EQ(ChooseTiles(regions, 2).size(), 2u);
   EXPECT_EQ(ChooseTiles(regions, 2)[1].rows, 2048);  // 2 tiles of twice the ends
   EXPECT_EQ(ChooseTiles(regions, 3)[0].rows, 128);

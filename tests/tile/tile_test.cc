@@ -44,7 +44,8 @@ TEST(Tile, TheLastTileIsShorter) {
   %b = aten.exp.default(%a) : f32[2, 7, 4] R
   %c = aten.cumsum.default(%b, 1, none) : f32[2, 7, 4] R
   output user %c "c"
-)", 3);
+)",
+                                 3);
   EXPECT_NE(text.find("aten.split_with_sizes.default(%x, [3, 3, 1], 1)"), std::string::npos) << text;
   EXPECT_EQ(Count(text, "aten.exp.default"), 3) << text;
   EXPECT_NE(text.find("aten.cat.default([%b_1, %b_2, %b_3], 1) : f32[2, 7, 4] R"), std::string::npos) << text;
@@ -59,7 +60,8 @@ TEST(Tile, FlattenedRowsAreTakenApart) {
   %v = aten.tanh.default(%f) : f32[12, 4] R
   %w = aten.exp.default(%v) : f32[12, 4] R
   output user %w "w"
-)", 4);
+)",
+                                 4);
   EXPECT_NE(text.find("aten.split_with_sizes.default(%s, [4, 2], 1)"), std::string::npos) << text;
   // Two tiles of 2 * 4 and 2 * 2 rows, put together as [2, 6, 4] and flattened again.
   EXPECT_NE(text.find("f32[8, 4]"), std::string::npos) << text;
@@ -80,7 +82,8 @@ TEST(Tile, OpsInBetweenKeepTheirOrder) {
   %d = aten.cumsum.default(%c, 1, none) : f32[1, 8, 4] R
   output user %late "late"
   output user %d "d"
-)", 4);
+)",
+                                 4);
   EXPECT_LT(text.find("aten.relu.default"), text.find("aten.linear.default")) << text;
   EXPECT_LT(text.find("aten.exp.default"), text.find("aten.flip.default")) << text;
 }
@@ -97,7 +100,8 @@ TEST(Tile, MeansAreSumsDividedOnce) {
   output user %m "m"
   output user %n "n"
   output loss %loss "loss"
-)", 4);
+)",
+                                 4);
   EXPECT_EQ(Count(text, "aten.mean"), 0) << text;
   EXPECT_NE(text.find(", 48.0) : f32[] R"), std::string::npos) << text;
   EXPECT_NE(text.find(", 6.0) : f32[2, 1, 4] R"), std::string::npos) << text;
