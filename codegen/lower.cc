@@ -70,7 +70,11 @@ class Lowering {
       : graph_(graph), context_(context), options_(options), flops_(options.world_size) {}
 
   Result<program::ProgramT> Run() {
-    ASSIGN_OR_RETURN(plan_, memory::PlanMemory(graph_, KernelTraits(options_.world_size, options_.has_out)));
+    if (options_.plan) {
+      plan_ = *options_.plan;
+    } else {
+      ASSIGN_OR_RETURN(plan_, memory::PlanMemory(graph_, KernelTraits(options_.world_size, options_.has_out)));
+    }
     tensor_of_.assign(graph_.num_values(), -1);
     Header();
     Storages();

@@ -2,10 +2,12 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "codegen/kernel_traits.h"
 #include "passes/framework/pass.h"
+#include "passes/memory/storage.h"
 #include "runtime/package/program_generated.h"
 
 namespace autospc::codegen {
@@ -18,6 +20,7 @@ struct LowerOptions {
   std::string compiler;          // "autospc 0.1.0"
   std::string options = "{}";    // JSON of what shaped the program
   HasOutFn has_out;              // empty: no op has one
+  std::optional<memory::MemoryPlan> plan;  // of this very graph with KernelTraits; none: it is planned here
 };
 
 // The program of `graph`, which is differentiated, bound and has local shapes. Strategy, optimiser and notes

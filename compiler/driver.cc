@@ -124,9 +124,11 @@ Result<Compiled> RunPhases(import::Model model, const CompileOptions& options, d
 
   // 3. LibTorch's autograd gives the joint graph, the step's passes its reductions and updates; of the forms in which
   // that can be had, and of what each may compute again, the fastest that fits.
-  ASSIGN_OR_RETURN(ir::Graph graph, FastestThatFits(model.graph, context, options.machine, options.curve, manager, &result.curve));
+  ASSIGN_OR_RETURN(Planned planned, FastestThatFits(model.graph, context, options.machine, options.curve, manager, &result.curve));
 
-  // 4. Every byte at its place, and the instructions.
+  const ir::Graph& graph = planned.graph;
+
+  // 4. The instructions.
   Clock lowering;
   codegen::LowerOptions lower;
   lower.world_size = context.ranks;
@@ -135,6 +137,7 @@ Result<Compiled> RunPhases(import::Model model, const CompileOptions& options, d
   lower.compiler = "autospc " AUTOSPC_VERSION;
   lower.options = OptionsJson(options, context.zero);
   lower.has_out = HasOut;
+  lower.plan = std::move(planned.plan);
   ASSIGN_OR_RETURN(result.program, codegen::Lower(graph, context, lower));
   const int64_t budget = context.memory_budget;
   if (budget > 0 && !options.smallest_anyway && codegen::ReportMemory(result.program).total_bytes() > budget) {

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <chrono>
+#include <deque>
+#include <future>
 #include <limits>
 #include <list>
 #include <set>
@@ -28,13 +30,15 @@ class Search {
       : forward_(forward), context_(context), manager_(manager), traits_(codegen::KernelTraits(context.ranks, HasOut)),
         cost_(codegen::KernelCosts(context.ranks, codegen::RatesOf(machine))) {}
 
-  Result<ir::Graph> Run(bool weigh_all, std::vector<PlanPoint>* curve) {
+  Result<Planned> Run(bool weigh_all, std::vector<PlanPoint>* curve) {
     const bool any_zero = context_.zero < 0;
     if (any_zero) context_.zero = 0;
     const bool searched = context_.recompute == "auto";
     const std::string first = searched ? "none" : context_.recompute;
+    const bool may_shard = any_zero && context_.ranks > 1 && context_.optimizer != "none" && context_.memory_budget > 0;
+    if (may_shard && LeastPersistentBytes() > context_.memory_budget) context_.zero = 2;
     RETURN_IF_ERROR(Build(forward_, "", first, /*seen=*/true));
-    if (any_zero && context_.ranks > 1 && context_.optimizer != "none" && context_.memory_budget > 0) {
+    if (may_shard && context_.zero == 0) {
       ASSIGN_OR_RETURN(const recompute::Choice plain, recompute::ChooseWithin(forms_, context_.memory_budget, traits_));
       if (!plain.fits) {
         // Sharded states and gradients send what the all-reduce sends, so they cost no time to speak of.
@@ -42,6 +46,7 @@ class Search {
         entries_.clear();
         forms_.clear();
         joints_.clear();
+        found_.clear();
         weighed_.clear();
         RETURN_IF_ERROR(Build(forward_, "", first, /*seen=*/true));
       }
@@ -55,7 +60,7 @@ class Search {
     ASSIGN_OR_RETURN(recompute::Choice choice, FirstThatFits());
     *curve = Curve(choice);
     RETURN_IF_ERROR(manager_.Observe(choice.graph, "recompute"));
-    return std::move(choice.graph);
+    return Planned{std::move(choice.graph), std::move(choice.plan)};
   }
 
  private:
@@ -94,6 +99,20 @@ class Search {
     }
   }
 
+  // What the step holds without ZeRO besides activations, at the least: parameters with the optimiser's states.
+  int64_t LeastPersistentBytes() const {
+    int64_t bytes = 0;
+    for (const ir::GraphInput& in : forward_.inputs) {
+      const ir::Value& v = forward_.value(in.value);
+      if (in.kind != ir::InputKind::kParameter || !in.alias_of.empty()) continue;
+      const bool narrow = ir::ByteSize(v.dtype) < 4;
+      const int64_t wide = v.numel() * (narrow ? 4 : ir::ByteSize(v.dtype));
+      bytes += v.bytes();
+      if (in.requires_grad) bytes += (context_.optimizer == "adamw" ? 2 * wide : 0) + (narrow ? wide : 0);
+    }
+    return bytes;
+  }
+
   size_t LeastUnweighed() const {
     size_t least = forms_.size();
     for (size_t f = 0; f < forms_.size(); ++f) {
@@ -104,14 +123,18 @@ class Search {
 
   // The next level of tiling, if it differs from those before.
   Status BuildNext() {
+    StartWeighing();
     context_.tile_level = next_level_++;
     ir::Graph tiled = forward_;
-    const Status status = manager_.Run(tiled, context_, {"tile"});
+    const Status status = manager_.RunUnseen(tiled, context_, {"tile"});
     const std::string label = fmt::format("tile {}", context_.tile_level);
     context_.tile_level = 0;
     RETURN_IF_ERROR(status);
     if (!manager_.timings().back().changed) return Ok();
-    return Build(tiled, label, "none", /*seen=*/false);
+    RETURN_IF_ERROR(Build(tiled, label, "none", /*seen=*/false));
+    // Large graphs have many layers, each of which is little beside the whole: smaller tiles gain little there.
+    if (forms_.back().problem.items.size() > kLargest) next_level_ = tile::kMaxTileLevel + 1;
+    return Ok();
   }
 
   Status Build(const ir::Graph& forward, std::string label, const std::string& rule, bool seen) {
@@ -139,12 +162,22 @@ class Search {
     return Ok();
   }
 
-  // Finds the form's candidates; "none", which it had, is not entered again.
+  // Finds the candidates of forms that have none yet, on threads of their own: most are needed by the time they are.
+  void StartWeighing() {
+    for (size_t f = found_.size(); f < forms_.size(); ++f) {
+      found_.push_back(std::async(std::launch::async, [&graph = *forms_[f].graph, &problem = forms_[f].problem] {
+        return recompute::FindCandidates(graph, problem, "auto");
+      }));
+    }
+  }
+
+  // The form's candidates are had; "none", which it had before, is not entered again.
   Status Weigh(size_t form) {
     const auto start = std::chrono::steady_clock::now();
+    StartWeighing();
     recompute::Form& f = forms_[form];
     const std::string had = f.candidates[0].label;
-    f.candidates = recompute::FindCandidates(*f.graph, f.problem, "auto");
+    f.candidates = found_[form].get();
     weighed_[form] = true;
     for (auto it = entries_.begin(); it != entries_.end();) it = it->form == static_cast<int>(form) ? entries_.erase(it) : std::next(it);
     Enter(form, had);
@@ -186,8 +219,11 @@ class Search {
   const recompute::CostFn cost_;
   static constexpr double kNever = std::numeric_limits<double>::infinity();
 
+  static constexpr size_t kLargest = 10'000;  // instructions of a form, beyond which no smaller tiles are tried
+
   std::list<ir::Graph> joints_;  // the forms point to them
-  std::vector<recompute::Form> forms_;
+  std::deque<recompute::Form> forms_;  // stay where they are
+  std::vector<std::future<std::vector<recompute::Candidate>>> found_;  // by form; after what its threads read
   std::vector<bool> weighed_;    // by form: its candidates are found
   std::set<Entry> entries_;      // candidates that were not looked at
   int next_level_ = 1;           // of tiling
@@ -197,7 +233,7 @@ class Search {
 
 bool HasOut(const std::string& op) { return OutVariant(op).has_value(); }
 
-Result<ir::Graph> FastestThatFits(const ir::Graph& forward, PassContext& context, const std::string& machine, bool weigh_all,
+Result<Planned> FastestThatFits(const ir::Graph& forward, PassContext& context, const std::string& machine, bool weigh_all,
                                   PassManager& manager, std::vector<PlanPoint>* curve) {
   return Search(forward, context, machine, manager).Run(weigh_all, curve);
 }

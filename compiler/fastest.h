@@ -8,8 +8,15 @@
 #include "passes/framework/manager.h"
 #include "passes/framework/pass.h"
 #include "passes/ir/graph.h"
+#include "passes/memory/storage.h"
 
 namespace autospc {
+
+// The step with its memory plan.
+struct Planned {
+  ir::Graph graph;
+  memory::MemoryPlan plan;
+};
 
 // Differentiates `forward`, adds the step, and chooses what is computed again. Forms that compete: the graph as it is,
 // and tiled at each level (context.tile), each with its candidates (passes/recompute/choose.h). Time is estimated with
@@ -17,7 +24,7 @@ namespace autospc {
 // it, else the fastest; where nothing fits, the smallest, so that its peak can be shown: compare the program's bytes
 // with the budget. context.zero < 0 becomes 0 where everything fits as it is, else 2.
 // `weigh_all`: candidates are weighed even where the fastest fits, for `curve`.
-Result<ir::Graph> FastestThatFits(const ir::Graph& forward, PassContext& context, const std::string& machine, bool weigh_all,
+Result<Planned> FastestThatFits(const ir::Graph& forward, PassContext& context, const std::string& machine, bool weigh_all,
                                   PassManager& manager, std::vector<PlanPoint>* curve);
 
 // Whether LibTorch has an `.out` overload of this op that writes where it is told.

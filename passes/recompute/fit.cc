@@ -16,7 +16,7 @@ struct Entry {
   int64_t peak;  // as estimated
 };
 
-std::vector<Entry> Entries(const std::vector<Form>& forms) {
+std::vector<Entry> Entries(const std::deque<Form>& forms) {
   std::vector<Entry> entries;
   for (size_t f = 0; f < forms.size(); ++f) {
     for (size_t c = 0; c < forms[f].candidates.size(); ++c) {
@@ -29,12 +29,12 @@ std::vector<Entry> Entries(const std::vector<Form>& forms) {
 
 }  // namespace
 
-Result<Choice> PlanCandidate(const std::vector<Form>& forms, int form, int candidate, const memory::OpTraitsFn& traits) {
+Result<Choice> PlanCandidate(const std::deque<Form>& forms, int form, int candidate, const memory::OpTraitsFn& traits) {
   const Form& f = forms[form];
-  Choice choice{form, candidate, Materialise(*f.graph, f.problem, f.candidates[candidate].schedule), 0, 0, false};
-  ASSIGN_OR_RETURN(const memory::MemoryPlan plan, memory::PlanMemory(choice.graph, traits));
-  choice.arena_bytes = plan.arena_bytes;
-  choice.peak_bytes = f.problem.persistent_bytes + plan.arena_bytes;
+  Choice choice{form, candidate, Materialise(*f.graph, f.problem, f.candidates[candidate].schedule), 0, 0, {}, false};
+  ASSIGN_OR_RETURN(choice.plan, memory::PlanMemory(choice.graph, traits));
+  choice.arena_bytes = choice.plan.arena_bytes;
+  choice.peak_bytes = f.problem.persistent_bytes + choice.arena_bytes;
   return choice;
 }
 
@@ -44,7 +44,7 @@ bool MayFit(const Form& form, const Candidate& candidate, int64_t budget) {
   return budget <= 0 || peak <= static_cast<double>(budget);
 }
 
-Result<Choice> Smallest(const std::vector<Form>& forms, const memory::OpTraitsFn& traits) {
+Result<Choice> Smallest(const std::deque<Form>& forms, const memory::OpTraitsFn& traits) {
   std::vector<Entry> entries = Entries(forms);
   std::stable_sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) { return a.peak < b.peak; });
   constexpr size_t kLowest = 3;  // their plans may lie closer than their estimates
@@ -58,7 +58,7 @@ Result<Choice> Smallest(const std::vector<Form>& forms, const memory::OpTraitsFn
   return best;
 }
 
-Result<Choice> ChooseWithin(const std::vector<Form>& forms, int64_t budget, const memory::OpTraitsFn& traits) {
+Result<Choice> ChooseWithin(const std::deque<Form>& forms, int64_t budget, const memory::OpTraitsFn& traits) {
   std::vector<Entry> entries = Entries(forms);
   std::stable_sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) {
     return std::tie(a.seconds, a.peak) < std::tie(b.seconds, b.peak);

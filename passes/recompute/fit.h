@@ -2,10 +2,12 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <vector>
 
 #include "passes/ir/graph.h"
 #include "passes/memory/op_traits.h"
+#include "passes/memory/storage.h"
 #include "passes/recompute/choose.h"
 
 namespace autospc::recompute {
@@ -25,21 +27,22 @@ struct Choice {
   ir::Graph graph;
   int64_t peak_bytes = 0;
   int64_t arena_bytes = 0;
+  memory::MemoryPlan plan;  // of the graph
   bool fits = false;  // false: nothing does, and this is the smallest that was found
 };
 
 // The candidate as a graph, and its plan. Errors as of the planner.
-Result<Choice> PlanCandidate(const std::vector<Form>& forms, int form, int candidate, const memory::OpTraitsFn& traits);
+Result<Choice> PlanCandidate(const std::deque<Form>& forms, int form, int candidate, const memory::OpTraitsFn& traits);
 
 // No placement is below the bytes alive at once; the estimate of those may be a little off.
 bool MayFit(const Form& form, const Candidate& candidate, int64_t budget);
 
 // The candidate with the lowest plan, of the few with the lowest estimates.
-Result<Choice> Smallest(const std::vector<Form>& forms, const memory::OpTraitsFn& traits);
+Result<Choice> Smallest(const std::deque<Form>& forms, const memory::OpTraitsFn& traits);
 
 // Candidates in order of estimated seconds, the first whose planned peak is at most `budget` bytes (0: no limit).
 // Neither the candidates nor their order depend on the budget, so a lower budget never gives a higher peak. Where none
 // fits, the smallest. Errors as of the planner.
-Result<Choice> ChooseWithin(const std::vector<Form>& forms, int64_t budget, const memory::OpTraitsFn& traits);
+Result<Choice> ChooseWithin(const std::deque<Form>& forms, int64_t budget, const memory::OpTraitsFn& traits);
 
 }  // namespace autospc::recompute

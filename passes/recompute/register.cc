@@ -1,7 +1,7 @@
 #include "passes/recompute/register.h"
 
 #include <utility>
-#include <vector>
+#include <deque>
 
 #include "passes/recompute/fit.h"
 #include "runtime/base/bytes.h"
@@ -10,7 +10,7 @@ namespace autospc::recompute {
 namespace {
 
 Result<bool> Recompute(ir::Graph& graph, PassContext& context) {
-  std::vector<Form> forms(1);
+  std::deque<Form> forms(1);
   forms[0].graph = &graph;
   forms[0].problem = Describe(graph, {}, {});
   forms[0].candidates = FindCandidates(graph, forms[0].problem, context.recompute);
