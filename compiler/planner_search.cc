@@ -61,6 +61,13 @@ Result<Lengths> FindLengths(const Trials& trials, int ranks) {
   return lengths;
 }
 
+// Of the candidates that were weighed.
+int64_t SmallestArena(const Trial& trial) {
+  int64_t least = trial.memory.arena_bytes;
+  for (const PlanPoint& point : trial.curve) least = std::min(least, point.arena_bytes);
+  return least;
+}
+
 }  // namespace
 
 Result<Longest> FindLongest(Trials& trials, const Setting& setting) {
@@ -98,12 +105,14 @@ Result<Longest> FindLongest(Trials& trials, const Setting& setting) {
   if (!fits && fails->seq_len > down(0)) RETURN_IF_ERROR(run(down(0)));
   if (!fits) return finish();
   while (!fails && fits->seq_len < lengths.most) {
-    // The arena grows at most with the length, and what a program saves can be traded for time: aim beyond the budget.
+    // The arena grows about with the length. Where candidates were weighed, the smallest of them says how far it can; else
+    // what is saved can be traded for time: aim beyond the budget.
     const int64_t budget = trials.options().context.memory_budget;
     const double room = static_cast<double>(budget - fits->memory.persistent_bytes) /
-                        static_cast<double>(std::max<int64_t>(fits->memory.arena_bytes, 1));
-    int64_t next = down(static_cast<double>(fits->seq_len) * std::clamp(4 * room, 2.0, 32.0));
-    if (next * 2 > lengths.most) next = lengths.most;
+                        static_cast<double>(std::max<int64_t>(SmallestArena(*fits), 1));
+    const double times = fits->curve.size() > 1 ? std::clamp(room, 1 + 2.0 / kResolution, 32.0) : std::clamp(4 * room, 2.0, 32.0);
+    int64_t next = std::max(down(static_cast<double>(fits->seq_len) * times), down(static_cast<double>(fits->seq_len + lengths.grain)));
+    if (next > lengths.most / 2 && times >= 2) next = lengths.most;
     RETURN_IF_ERROR(run(next));
   }
 
