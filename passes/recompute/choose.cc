@@ -26,8 +26,8 @@ struct Effort {
 Effort EffortFor(size_t items) {
   if (items <= 400) return {64, 4, 96, 4, 400};
   if (items <= 2000) return {24, 4, 48, 3, 60};
-  if (items <= 4000) return {8, 2, 12, 2, 8};
-  return {6, 2, 8, 2, 0};
+  if (items <= 4000) return {12, 2, 12, 2, 8};
+  return {8, 2, 8, 2, 0};
 }
 
 class Search {

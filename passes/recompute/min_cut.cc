@@ -24,6 +24,7 @@ using FlowGraph = boost::adjacency_list<boost::vecS, boost::vecS, boost::directe
 
 // Capacities are integers, so that a residual of nothing is nothing.
 constexpr double kScale = 1e15;
+constexpr double kByte = 1;
 constexpr int64_t kInfinite = std::numeric_limits<int64_t>::max() / 1024;
 
 class Flow {
@@ -114,16 +115,16 @@ std::vector<Cut> SweepPrices(const Problem& problem, int most) {
   std::vector<bool> closed = {false};  // by gap between neighbours: nothing lies under their chord
   while (static_cast<int>(cuts.size()) < most) {
     int widest = -1;
-    double width = 0;
+    double ratio = 1;
     for (size_t g = 0; g < closed.size(); ++g) {
-      const double w = cuts[g].bytes - cuts[g + 1].bytes;
-      if (closed[g] || w <= width) continue;
+      const double r = (cuts[g].bytes + kByte) / (cuts[g + 1].bytes + kByte);
+      if (closed[g] || r <= ratio) continue;
       widest = static_cast<int>(g);
-      width = w;
+      ratio = r;
     }
     if (widest < 0) break;
     const Cut &left = cuts[widest], &right = cuts[widest + 1];
-    const double price = (right.seconds - left.seconds) / width;
+    const double price = (right.seconds - left.seconds) / (left.bytes - right.bytes);
     Cut cut = price > 0 ? MinCut(problem, price) : Cut{};
     const double chord = left.seconds + price * left.bytes;
     const bool new_corner = price > 0 && cut.bytes < left.bytes && cut.bytes > right.bytes &&

@@ -22,7 +22,7 @@ struct Cut {
 Cut MinCut(const Problem& problem, double price);
 
 // The lower hull of (bytes, seconds) over all prices, from keeping all to keeping least: at most `most` cuts, which
-// split the hull at its widest gaps first (Eisner and Severance's method).
+// split the hull where the bytes of neighbours have the largest ratio (Eisner and Severance's method).
 std::vector<Cut> SweepPrices(const Problem& problem, int most);
 
 }  // namespace autospc::recompute
