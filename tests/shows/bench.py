@@ -1,7 +1,8 @@
 """A training step beside hand-written DeepSpeed-Ulysses and AutoSP, in one run: seconds, peak memory and ratios. S = 2,048 and 8,192, P = 2.
 
 Forward, backward and AdamW of the peers' model, float32, one thread a rank, Gloo. Seconds: median after a warm-up step. Memory: peak
-above the state after loading (parameters and optimiser state in place). `--seq S` (repeatable) and `--variant NAME` (of a, b, c, d,
+above the state after loading (parameters and optimiser state in place). autospc stands there without a budget and with one a rank, which
+counts what is always there too (114 MiB). `--seq S` (repeatable) and `--variant NAME` (of a, b, c, d,
 autosp1, autosp2; default b and autosp2) choose. The first run installs the peers (../shared/peers/env.sh)."""
 import argparse
 import json
@@ -18,6 +19,7 @@ parser.add_argument("--seq", type=int, action="append", choices=LENGTHS)
 parser.add_argument("--variant", action="append", choices=["a", "b", "c", "d", "autosp1", "autosp2"])
 options = parser.parse_args()
 STEPS = 4
+BUDGETS = {2048: "170MiB", 8192: "290MiB"}
 
 
 def peer(variant, seq_len):
@@ -36,9 +38,9 @@ def peer(variant, seq_len):
     return told["median_s"], max(told["peak_steady_mib"]), told["warm_s"]
 
 
-def ours(model, golden, seq_len, strategy):
+def ours(model, golden, seq_len, strategy, *flags):
     package = os.path.join(scratch("bench"), "package")
-    compiled = compile_model(model, package, 2, seq_len, "--optimizer", "adamw", "--strategy", strategy)
+    compiled = compile_model(model, package, 2, seq_len, "--optimizer", "adamw", "--strategy", strategy, *flags)
     told = json_lines(run_golden(package, 2, golden, "--steps", STEPS, "--lr", "1e-4", "--threads", 1, "--measure-memory", check=True))
     steps = [line for line in told if "step" in line]
     grown = max(line["measured_growth_bytes"] for line in told if "rank" in line)
@@ -49,6 +51,8 @@ model, goldens = peer_model()
 rows = []
 for seq_len in options.seq or LENGTHS:
     measured = {f"autospc, {s}": ours(model, goldens[seq_len], seq_len, s) for s in STRATEGIES}
+    budget = BUDGETS[seq_len]
+    measured[f"autospc, {budget}"] = ours(model, goldens[seq_len], seq_len, "ulysses", "--memory-budget", budget)
     measured.update({v: peer(v, seq_len) for v in options.variant or ["b", "autosp2"]})
     base = measured["autospc, ulysses"]
     for name, result in measured.items():
