@@ -37,6 +37,9 @@ void Print(const std::string& name, const ir::Graph& graph, const Problem& probl
   }
   for (const Store& s : problem.stores) json["stores"].push_back(s.bytes);
   for (const Candidate& c : FindCandidates(graph, problem, "auto")) {
+    if (c.label == "none") {
+      for (const Step& step : c.schedule.steps) json["order"].push_back(step.item);
+    }
     json["candidates"].push_back({{"label", c.label}, {"peak", c.schedule.peak}, {"again", c.schedule.again_seconds}});
   }
   std::printf("%s\n", json.dump().c_str());
