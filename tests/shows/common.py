@@ -33,6 +33,17 @@ def golden(model, which, root=MODELS):
     return os.path.join(root, model, f"{model}.golden_{which}.safetensors")
 
 
+def zoo_golden(model, seq_len):
+    """A golden of the zoo at any length that the model takes; computed once where it is not there."""
+    file = golden(model, f"s{seq_len}", ZOO)
+    if not os.path.exists(file):
+        file = os.path.join(scratch("goldens"), f"{model}.golden_s{seq_len}.safetensors")
+    if not os.path.exists(file):
+        python(["-c", f"import make_zoo; make_zoo.golden({model!r}, {seq_len}, {file + '.part'!r})"], path=[ZOO])
+        os.replace(file + ".part", file)
+    return file
+
+
 class Ran:
     def __init__(self, command, code, out, err, seconds, peak):
         self.command, self.code, self.out, self.err, self.seconds, self.peak = command, code, out, err, seconds, peak
@@ -88,7 +99,18 @@ def scratch(name, empty=False):
 def compile_model(model, out, ranks, seq_len, *more, check=True):
     shutil.rmtree(out, ignore_errors=True)
     os.makedirs(os.path.dirname(out), exist_ok=True)
-    return run("autospc", "compile", model, "-o", out, "--ranks", ranks, "--seq-len", seq_len, *more, check=check)
+    counts = [] if ranks is None else ["--ranks", ranks]  # none: --mesh is in `more`
+    return run("autospc", "compile", model, "-o", out, *counts, "--seq-len", seq_len, *more, check=check)
+
+
+def lowest_budget(model, out, ranks, seq_len, *more):
+    """The least budget in bytes that plans, as exit 5 says it. `more` may hold --mesh, with ranks None."""
+    ran = compile_model(model, out, ranks, seq_len, "--memory-budget", 1, *more, check=False)
+    hit = re.search(r"needs .* at the least: .* \((\d+) bytes\) more than the budget", ran.err)
+    if ran.code != 5 or not hit:
+        print(f"{' '.join(ran.command)}\nexit {ran.code}, not 5 with the bytes that are needed\n{ran.text[-3000:]}")
+        sys.exit(1)
+    return int(hit.group(1)) + 1
 
 
 def inspect(path):
