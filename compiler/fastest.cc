@@ -6,6 +6,7 @@
 #include <future>
 #include <limits>
 #include <list>
+#include <numeric>
 #include <set>
 #include <utility>
 
@@ -52,9 +53,9 @@ class Search {
       }
     }
     if (!searched) weighed_[0] = true;
-    if (!searched || context_.tile == "off") next_level_ = tile::kMaxTileLevel + 1;
+    levels_ = !searched || context_.tile == "off" ? std::vector<int>{} : LevelsFor(forms_[0].problem.items.size());
     if (weigh_all && searched) {
-      while (next_level_ <= tile::kMaxTileLevel) RETURN_IF_ERROR(BuildNext());
+      while (!levels_.empty()) RETURN_IF_ERROR(BuildNext());
       for (size_t f = 0; f < forms_.size(); ++f) RETURN_IF_ERROR(Weigh(f));
     }
     ASSIGN_OR_RETURN(recompute::Choice choice, FirstThatFits());
@@ -77,7 +78,7 @@ class Search {
   Result<recompute::Choice> FirstThatFits() {
     while (true) {
       const double next = entries_.empty() ? kNever : entries_.begin()->seconds;
-      const double build = next_level_ <= tile::kMaxTileLevel ? forms_.back().all_saved_seconds : kNever;
+      const double build = !levels_.empty() ? forms_.back().all_saved_seconds : kNever;
       const size_t least = LeastUnweighed();
       const double weigh = least < forms_.size() ? forms_[least].all_saved_seconds : kNever;
       if (build < next && build <= weigh) {
@@ -124,17 +125,25 @@ class Search {
   // The next level of tiling, if it differs from those before.
   Status BuildNext() {
     StartWeighing();
-    context_.tile_level = next_level_++;
+    context_.tile_level = levels_.front();
+    levels_.erase(levels_.begin());
     ir::Graph tiled = forward_;
     const Status status = manager_.RunUnseen(tiled, context_, {"tile"});
     const std::string label = fmt::format("tile {}", context_.tile_level);
     context_.tile_level = 0;
     RETURN_IF_ERROR(status);
     if (!manager_.timings().back().changed) return Ok();
-    RETURN_IF_ERROR(Build(tiled, label, "none", /*seen=*/false));
-    // Large graphs have many layers, each of which is little beside the whole: smaller tiles gain little there.
-    if (forms_.back().problem.items.size() > kLargest) next_level_ = tile::kMaxTileLevel + 1;
-    return Ok();
+    return Build(tiled, label, "none", /*seen=*/false);
+  }
+
+  // Levels of tiling that compete, by the instructions of the plain form: a deep model's layers are each little beside
+  // the whole, so that it gains less by smaller tiles than the search would take.
+  static std::vector<int> LevelsFor(size_t items) {
+    if (items > 8000) return {1};
+    if (items > 3000) return {2};
+    std::vector<int> all(tile::kMaxTileLevel);
+    std::iota(all.begin(), all.end(), 1);
+    return all;
   }
 
   Status Build(const ir::Graph& forward, std::string label, const std::string& rule, bool seen) {
@@ -219,14 +228,12 @@ class Search {
   const recompute::CostFn cost_;
   static constexpr double kNever = std::numeric_limits<double>::infinity();
 
-  static constexpr size_t kLargest = 10'000;  // instructions of a form, beyond which no smaller tiles are tried
-
   std::list<ir::Graph> joints_;  // the forms point to them
   std::deque<recompute::Form> forms_;  // stay where they are
   std::vector<std::future<std::vector<recompute::Candidate>>> found_;  // by form; after what its threads read
   std::vector<bool> weighed_;    // by form: its candidates are found
   std::set<Entry> entries_;      // candidates that were not looked at
-  int next_level_ = 1;           // of tiling
+  std::vector<int> levels_;      // of tiling that were not built yet
 };
 
 }  // namespace
