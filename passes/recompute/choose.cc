@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "passes/recompute/beam.h"
 #include "passes/recompute/min_cut.h"
 #include "passes/recompute/order.h"
 #include "passes/recompute/rules.h"
@@ -21,13 +22,15 @@ struct Effort {
   int limits;   // of the grid
   size_t bases; // that are refilled to each limit
   int moves;    // of lowering, from each start
+  size_t beam;  // schedules that are lowered at once
 };
 
 Effort EffortFor(size_t items) {
-  if (items <= 400) return {64, 4, 96, 4, 400};
-  if (items <= 2000) return {24, 4, 48, 3, 60};
-  if (items <= 4000) return {12, 2, 12, 2, 8};
-  return {8, 2, 8, 2, 0};
+  if (items <= 100) return {64, 4, 96, 8, 400, 16};
+  if (items <= 400) return {64, 4, 96, 4, 400, 2};
+  if (items <= 2000) return {24, 4, 48, 3, 60, 0};
+  if (items <= 4000) return {12, 2, 12, 2, 8, 0};
+  return {8, 2, 8, 2, 0, 0};
 }
 
 class Search {
@@ -39,6 +42,7 @@ class Search {
     for (const char* rule : kRules) Add(rule, Replay(problem_, KeepBy(rule, graph_, problem_), all), true);
     AddSweep();
     AddLowered();
+    AddBeam();
     AddRefilled();
     return Front();
   }
@@ -81,6 +85,14 @@ class Search {
       });
       if (step > 0) Add(fmt::format("{}, lowered {}", label, step), schedule);
     }
+  }
+
+  void AddBeam() {
+    if (effort_.beam == 0) return;
+    std::vector<Schedule> starts;
+    for (const Start& s : found_) starts.push_back(s.candidate.schedule);
+    int made = 0;
+    for (Schedule& s : LowerMany(problem_, std::move(starts), effort_.beam, 40)) Add(fmt::format("beam {}", ++made), std::move(s));
   }
 
   // At each limit of a grid, what fits under it is given back as much as fits.

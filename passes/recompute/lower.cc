@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <functional>
 #include <set>
 
 #include "passes/recompute/schedule.h"
@@ -19,8 +20,9 @@ class Lowerer {
     }
   }
 
-  // The schedule after one move, or false.
-  bool Run(Schedule* result) {
+  // visit(the schedule after a move), for the best moves in turn, until it returns true. Whether it did.
+  template <typename Visit>
+  bool Run(Visit visit) {
     const int64_t peak = *std::max_element(live_.begin(), live_.end());
     at_ = static_cast<int>(std::find(live_.begin(), live_.end(), peak) - live_.begin());
     const auto peaks = std::count(live_.begin(), live_.end(), peak);
@@ -49,8 +51,7 @@ class Lowerer {
         const std::vector<int64_t> live = LiveBytes(problem_, next);
         if (std::count(live.begin(), live.end(), peak) >= peaks) continue;
       }
-      *result = std::move(next);
-      return true;
+      if (visit(std::move(next))) return true;
     }
     return false;
   }
@@ -150,9 +151,21 @@ class Lowerer {
 bool LowerOnce(const Problem& problem, Schedule& schedule) {
   if (schedule.steps.empty()) return false;
   Schedule next;
-  if (!Lowerer(problem, schedule).Run(&next)) return false;
+  const auto take = [&](Schedule lowered) {
+    next = std::move(lowered);
+    return true;
+  };
+  if (!Lowerer(problem, schedule).Run(take)) return false;
   schedule = std::move(next);
   return true;
+}
+
+void LowerEach(const Problem& problem, const Schedule& schedule, const std::function<void(Schedule)>& visit) {
+  if (schedule.steps.empty()) return;
+  Lowerer(problem, schedule).Run([&](Schedule lowered) {
+    visit(std::move(lowered));
+    return false;
+  });
 }
 
 }  // namespace autospc::recompute

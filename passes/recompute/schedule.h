@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <ranges>
 #include <span>
 #include <vector>
@@ -90,6 +91,9 @@ int Lower(const Problem& problem, Schedule& schedule, int moves, Visit visit);
 
 // One move of Lower; false: none was found and the schedule is as it was.
 bool LowerOnce(const Problem& problem, Schedule& schedule);
+
+// visit(the schedule after it) for each of the dozen best moves of Lower, where it lowers.
+void LowerEach(const Problem& problem, const Schedule& schedule, const std::function<void(Schedule)>& visit);
 
 template <typename Visit>
 int Lower(const Problem& problem, Schedule& schedule, int moves, Visit visit) {
