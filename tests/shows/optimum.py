@@ -21,7 +21,8 @@ import sys
 import common
 
 FRACTIONS = [0.0, 0.2, 0.4, 0.6, 0.8]  # of the way from the lowest peak of ours to that of saving all
-MODELS = [("gpt", 12), ("llama", 12), ("encoder", 12), ("window", 12), ("shifted", 12)]
+MODELS = [("gpt", 61), ("llama", 61), ("encoder", 61), ("window", 61)]  # and lengths
+FORWARD = [8, 12]  # instructions of a slice's forward pass
 LEAST, MOST = 15, 40  # instructions
 
 
@@ -205,6 +206,10 @@ def solve_case(case):
             "status": status, "best": best if math.isfinite(best) else None, "bound": bound if math.isfinite(bound) else None}
 
 
+def leaves_a_choice(problem):
+    return len({c["peak"] for c in problem["candidates"]}) > 2
+
+
 def problems(arguments):
     tool = os.path.join(common.BUILD, "bin", "recompute_json")
     found = []
@@ -216,21 +221,21 @@ def problems(arguments):
             path = out + ".ir"
             with open(path, "w") as f:
                 f.write(text[text.index("graph @"):text.rindex("}") + 1] + "\n")
-            lines = common.run(tool, "slices", path, "", LEAST, MOST).out.splitlines()
-            for p in sorted((json.loads(line) for line in lines), key=lambda p: -len(p["items"])):
-                if len({c["peak"] for c in p["candidates"]}) > 1:
-                    found.append({**p, "name": f"{model}: {p['name']}"})
+            for forward in FORWARD:
+                for line in common.run(tool, "slices", path, forward, LEAST, MOST).out.splitlines():
+                    p = json.loads(line)
+                    if leaves_a_choice(p):
+                        found.append({**p, "name": f"{model}, {p['name']}"})
         shapes, distinct = set(), []
         for p in found:  # equal layers are one case
             shape = json.dumps([p["items"], p["stores"]])
             if shape not in shapes:
                 distinct.append(p)
             shapes.add(shape)
-        found = distinct[:arguments.graphs // 2]
-    random = common.run(tool, "random", 4 * arguments.graphs, 1, LEAST, MOST).out.splitlines()
+        found = [distinct[i * len(distinct) // (arguments.graphs // 2)] for i in range(min(arguments.graphs // 2, len(distinct)))]
+    random = common.run(tool, "random", 8 * arguments.graphs, 1, LEAST, MOST).out.splitlines()
     for p in map(json.loads, random):
-        # Where all candidates have one peak there is nothing to choose.
-        if len(found) < arguments.graphs and len({c["peak"] for c in p["candidates"]}) > 1:
+        if len(found) < arguments.graphs and leaves_a_choice(p):
             found.append(p)
     return found
 

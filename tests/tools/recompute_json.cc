@@ -1,9 +1,11 @@
 // Problems of recomputation and the candidates found for them, as JSON lines, for tests/shows/optimum.py.
 //
 //   recompute_json random COUNT SEED LEAST MOST           random joint graphs of LEAST … MOST instructions
-//   recompute_json slices FILE.ir PREFIX LEAST MOST       each module of a joint graph's text whose path holds PREFIX and
-//                                                         whose nodes, alone, make a graph of LEAST … MOST instructions
+//   recompute_json slices FILE.ir FORWARD LEAST MOST      of a joint graph's text: each FORWARD instructions of the forward
+//                                                         pass that follow each other, with what reads their results
+//                                                         behind it, where that is LEAST … MOST instructions
 // A slice's values from outside are its inputs, what is used outside are its outputs.
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <map>
@@ -45,11 +47,23 @@ void Print(const std::string& name, const ir::Graph& graph, const Problem& probl
   std::printf("%s\n", json.dump().c_str());
 }
 
-// The nodes of one module with the ends of the values that cross its border.
-ir::Graph Slice(const ir::Graph& graph, const std::string& module) {
-  const auto inside = [&](const ir::Node& node) {
-    return node.module.starts_with(module) && (node.module.size() == module.size() || node.module[module.size()] == '.');
-  };
+// The forward instructions [from, to) and the views between them, with the later nodes that read their results.
+ir::Graph Slice(const ir::Graph& graph, int from, int to) {
+  std::set<ir::ValueId> made;  // roots
+  std::set<ir::NodeId> nodes;
+  int at = 0;
+  for (const ir::NodeId id : graph.nodes()) {
+    const ir::Node& node = graph.node(id);
+    const std::vector<ir::ValueId> operands = node.Operands();
+    const bool reads = std::any_of(operands.begin(), operands.end(), [&](ir::ValueId v) { return made.contains(memory::Root(graph, v)); });
+    const bool forward = node.phase == ir::Phase::kForward, instruction = memory::IsInstruction(graph, node);
+    const bool within = forward && instruction && at >= from && at < to;
+    at += forward && instruction;
+    if (!within && !(reads && (!forward || !instruction))) continue;
+    nodes.insert(id);
+    if (within) made.insert(node.results.begin(), node.results.end());
+  }
+  const auto inside = [&](const ir::Node& node) { return nodes.contains(node.id); };
   ir::Graph slice;
   std::map<ir::ValueId, ir::ValueId> now;
   const auto have = [&](ir::ValueId v) {
@@ -91,12 +105,6 @@ ir::Graph Slice(const ir::Graph& graph, const std::string& module) {
   return slice;
 }
 
-int Instructions(const ir::Graph& graph) {
-  int count = 0;
-  for (const ir::NodeId id : graph.nodes()) count += memory::IsInstruction(graph, graph.node(id));
-  return count;
-}
-
 void Random(int count, unsigned seed, int least, int most) {
   std::mt19937 rng(seed);
   for (int made = 0; made < count;) {
@@ -108,28 +116,20 @@ void Random(int count, unsigned seed, int least, int most) {
   }
 }
 
-int Slices(const std::string& file, const std::string& prefix, int least, int most) {
+int Slices(const std::string& file, int forward, int least, int most) {
   const Result<std::string> text = ReadFile(file, int64_t{1} << 30);
   if (!text.ok()) return std::fprintf(stderr, "%s\n", text.error().Format().c_str()), 3;
   const Result<ir::Graph> graph = ir::Parse(*text);
   if (!graph.ok()) return std::fprintf(stderr, "%s\n", graph.error().Format().c_str()), 3;
-  std::set<std::string> modules;
-  for (const ir::NodeId id : graph->nodes()) {
-    const std::string& module = graph->node(id).module;
-    for (size_t dot = module.find('.'); ; dot = module.find('.', dot + 1)) {
-      const std::string part = module.substr(0, dot);
-      if (part.find(prefix) != std::string::npos) modules.insert(part);
-      if (dot == std::string::npos) break;
-    }
-  }
   const auto traits = codegen::KernelTraits(1, [](const std::string& op) { return OutVariant(op).has_value(); });
-  const codegen::Rates rates = codegen::RatesOf("cpu");
-  const CostFn cost = codegen::KernelCosts(1, rates);
-  for (const std::string& module : modules) {
-    const ir::Graph slice = Slice(*graph, module);
-    const int instructions = Instructions(slice);
-    if (instructions < least || instructions > most) continue;
-    Print(module, slice, Describe(slice, traits, cost));
+  const CostFn cost = codegen::KernelCosts(1, codegen::RatesOf("cpu"));
+  int all = 0;
+  for (const ir::NodeId id : graph->nodes()) all += graph->node(id).phase == ir::Phase::kForward && memory::IsInstruction(*graph, graph->node(id));
+  for (int from = 0; from + forward <= all; from += forward) {
+    const ir::Graph slice = Slice(*graph, from, from + forward);
+    const Problem problem = Describe(slice, traits, cost);
+    const int items = static_cast<int>(problem.items.size());
+    if (items >= least && items <= most) Print(fmt::format("instructions {} to {}", from, from + forward - 1), slice, problem);
   }
   return 0;
 }
@@ -143,7 +143,7 @@ int main(int argc, char** argv) {
     autospc::recompute::Random(std::atoi(argv[2]), static_cast<unsigned>(std::atoi(argv[3])), std::atoi(argv[4]), std::atoi(argv[5]));
     return 0;
   }
-  if (what == "slices") return autospc::recompute::Slices(argv[2], argv[3], std::atoi(argv[4]), std::atoi(argv[5]));
-  std::fprintf(stderr, "recompute_json random COUNT SEED LEAST MOST | slices FILE.ir PREFIX LEAST MOST\n");
+  if (what == "slices") return autospc::recompute::Slices(argv[2], std::atoi(argv[3]), std::atoi(argv[4]), std::atoi(argv[5]));
+  std::fprintf(stderr, "recompute_json random COUNT SEED LEAST MOST | slices FILE.ir FORWARD LEAST MOST\n");
   return 2;
 }
