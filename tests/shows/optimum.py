@@ -22,7 +22,7 @@ import common
 
 FRACTIONS = [0.0, 0.2, 0.4, 0.6, 0.8]  # of the way from the lowest peak of ours to that of saving all
 MODELS = [("gpt", 61), ("llama", 61), ("encoder", 61), ("window", 61)]  # and lengths
-FORWARD = [8, 12]  # instructions of a slice's forward pass
+FORWARD = [8, 10, 12, 14]  # instructions of a slice's forward pass
 LEAST, MOST = 15, 40  # instructions
 
 
@@ -44,7 +44,7 @@ class Programme:
         import highspy
         self.inf = highspy.kHighsInf
         self.h = highspy.Highs()
-        self.h.setOptionValue("output_flag", False)
+        self.h.silent()
         self.costs, self.lows, self.highs, self.integer, self.rows = [], [], [], [], []
         self.items, self.bytes, self.budget = problem["items"], problem["stores"], budget
         self.unit = max(budget, 1) / 1000  # bytes are scaled, for the solver's tolerances
@@ -232,7 +232,8 @@ def problems(arguments):
             if shape not in shapes:
                 distinct.append(p)
             shapes.add(shape)
-        found = [distinct[i * len(distinct) // (arguments.graphs // 2)] for i in range(min(arguments.graphs // 2, len(distinct)))]
+        count = min(arguments.graphs // 2, len(distinct))
+        found = [distinct[i * len(distinct) // count] for i in range(count)]
     random = common.run(tool, "random", 8 * arguments.graphs, 1, LEAST, MOST).out.splitlines()
     for p in map(json.loads, random):
         if len(found) < arguments.graphs and leaves_a_choice(p):
