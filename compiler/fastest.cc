@@ -180,7 +180,7 @@ class Search {
     }
   }
 
-  // The form's candidates are had; "none", which it had before, is not entered again.
+  // The form's candidates are had; "none", which it had before, is not entered again if it has been looked at.
   Status Weigh(size_t form) {
     const auto start = std::chrono::steady_clock::now();
     StartWeighing();
@@ -188,8 +188,8 @@ class Search {
     const std::string had = f.candidates[0].label;
     f.candidates = found_[form].get();
     weighed_[form] = true;
-    for (auto it = entries_.begin(); it != entries_.end();) it = it->form == static_cast<int>(form) ? entries_.erase(it) : std::next(it);
-    Enter(form, had);
+    const size_t waiting = std::erase_if(entries_, [form](const Entry& e) { return e.form == static_cast<int>(form); });
+    Enter(form, waiting > 0 ? "" : had);
     manager_.Time("find-candidates", MillisecondsSince(start), *f.graph);
     return Ok();
   }

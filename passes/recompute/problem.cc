@@ -66,7 +66,7 @@ class Describer {
         continue;
       }
       owners.emplace(in.name, root);
-      problem_.persistent_bytes += Aligned(bytes_[root]);
+      problem_.persistent_bytes += bytes_[root];  // not in the arena: as they are, and as a budget counts them
     }
   }
 
