@@ -90,6 +90,7 @@ po::options_description CompileFlags() {
   add("output,o", po::value<std::string>(), "the package to write, a folder");
   add("force", "replace an existing package");
   add("ranks", po::value<int64_t>()->default_value(1), "number of ranks");
+  add("mesh", po::value<std::string>(), "dp=N,sp=N: the batch over N ranks beside the sequence over N; ranks are their product");
   add("weights", po::value<std::string>()->default_value(""), "parameters from safetensors, a file or a folder");
   add("weights-prefix", po::value<std::string>()->default_value(""), "prefix that the checkpoint's names lack");
   add("tie-embeddings", "the head is the embedding of its shape, a tie that an export without weights has lost");
@@ -142,6 +143,15 @@ Status RunCompile(const std::vector<std::string>& arguments) {
   options.tie_embeddings = flags.Has("tie-embeddings");
   ASSIGN_OR_RETURN(const int64_t ranks, cli::InRange("--ranks", flags.Get<int64_t>("ranks"), 1, 65536));
   options.context.ranks = static_cast<int>(ranks);
+  if (flags.Has("mesh")) {
+    ASSIGN_OR_RETURN(const autospc::Mesh mesh, autospc::ParseMesh(flags.Get<std::string>("mesh")));
+    if (flags.Has("ranks") && ranks != mesh.ranks()) {
+      return Error{Code::kUsage, fmt::format("--ranks {} contradicts --mesh {}, which has {}", ranks, flags.Get<std::string>("mesh"), mesh.ranks()),
+                   "", "give one of the two"};
+    }
+    options.context.ranks = mesh.ranks();
+    options.context.dp = mesh.dp;
+  }
   if (flags.Has("print-ir-after")) options.passes.print_after = flags.Get<std::vector<std::string>>("print-ir-after");
   options.passes.dump_dir = flags.Get<std::string>("dump-dir");
 

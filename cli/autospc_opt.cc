@@ -31,6 +31,7 @@ po::options_description Options(const PassContext& defaults) {
   add("output,o", po::value<std::string>()->default_value("-"), "where the graph goes; - is standard output");
   add("verify-only", "read and verify; print nothing");
   add("ranks", po::value<int64_t>()->default_value(defaults.ranks), "ranks P");
+  add("mesh", po::value<std::string>(), "dp=N,sp=N instead of --ranks: the batch over N ranks, the sequence over N");
   add("strategy", po::value<std::string>()->default_value(defaults.strategy), "ulysses or allgather-kv");
   add("strict", "an op without partition rule is an error");
   add("optimizer", po::value<std::string>()->default_value(defaults.optimizer), "none, sgd or adamw");
@@ -88,6 +89,11 @@ Result<PassContext> MakeContext(const Flags& flags) {
   PassContext context;
   ASSIGN_OR_RETURN(const int64_t ranks, InRange("--ranks", flags.Get<int64_t>("ranks"), 1, 1 << 16));
   context.ranks = static_cast<int>(ranks);
+  if (flags.Has("mesh")) {
+    ASSIGN_OR_RETURN(const Mesh mesh, ParseMesh(flags.Get<std::string>("mesh")));
+    context.ranks = mesh.ranks();
+    context.dp = mesh.dp;
+  }
   ASSIGN_OR_RETURN(context.strategy,
                    OneOf("--strategy", flags.Get<std::string>("strategy"), {"ulysses", "allgather-kv"}));
   ASSIGN_OR_RETURN(context.optimizer,

@@ -2,8 +2,8 @@
 
 namespace autospc::codegen {
 
-std::optional<int64_t> BytesSent(const ir::Graph& graph, const ir::Node& node, int world_size) {
-  const int64_t p = world_size;
+std::optional<int64_t> BytesSent(const ir::Graph& graph, const ir::Node& node, const Mesh& mesh) {
+  const int64_t p = mesh.Size(ir::AxisOf(node));
   if (p <= 1 || !node.op.starts_with("autosp.") || node.args.empty()) return std::nullopt;
   if (node.op == "autosp.all_reduce_coalesced_" || node.op == "autosp.reduce_scatter_coalesced" ||
       node.op == "autosp.all_gather_coalesced_") {

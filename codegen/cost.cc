@@ -181,16 +181,18 @@ NodeCost CostModel::Cost(const Graph& graph, const Node& node) {
   cost.flops = flops_.Count(graph, node);
   cost.bytes_moved = BytesMoved(graph, node, BaseName(node));
   cost.seconds = ComputeSeconds(graph, node, kind, cost) + rates_.instruction;
-  if (const std::optional<int64_t> sent = BytesSent(graph, node, world_size_)) {
+  if (const std::optional<int64_t> sent = BytesSent(graph, node, mesh_)) {
     cost.bytes_sent = static_cast<double>(*sent);
-    const int doublings = std::bit_width(static_cast<unsigned>(world_size_ - 1));
-    cost.seconds += cost.bytes_sent / rates_.Link(world_size_) + rates_.latency * doublings;
+    // Neighbours along sp are near each other; a group along dp reaches over all ranks.
+    const Axis axis = ir::AxisOf(node);
+    const int doublings = std::bit_width(static_cast<unsigned>(mesh_.Size(axis) - 1));
+    cost.seconds += cost.bytes_sent / rates_.Link(axis == Axis::kSp ? mesh_.sp : mesh_.ranks()) + rates_.latency * doublings;
   }
   return cost;
 }
 
-StepCost CostOfStep(const Graph& graph, int world_size, const Rates& rates) {
-  CostModel model(world_size, rates);
+StepCost CostOfStep(const Graph& graph, const Mesh& mesh, const Rates& rates) {
+  CostModel model(mesh, rates);
   StepCost step;
   for (ir::NodeId id : graph.nodes()) {
     const Node& node = graph.node(id);
@@ -258,14 +260,14 @@ class CostKey {
 
 }  // namespace
 
-recompute::CostFn KernelCosts(int world_size, const Rates& rates) {
+recompute::CostFn KernelCosts(const Mesh& mesh, const Rates& rates) {
   struct State {
-    State(int world_size, const Rates& rates) : model(world_size, rates) {}
+    State(const Mesh& mesh, const Rates& rates) : model(mesh, rates) {}
     CostModel model;
     CostKey key;
     std::unordered_map<std::string, double> known;  // looked up only: no order shows
   };
-  auto state = std::make_shared<State>(world_size, rates);
+  auto state = std::make_shared<State>(mesh, rates);
   return [state](const Graph& graph, const Node& node) {
     if (!memory::IsInstruction(graph, node)) return 0.0;
     const auto [it, added] = state->known.try_emplace(state->key.Make(graph, node), 0);

@@ -32,11 +32,11 @@ struct NodeCost {
   NodeCost& operator+=(const NodeCost& other);
 };
 
-// Answers for one program of `world_size` ranks. `rates` outlives the model. Nodes need bound sizes. Before
+// Answers for one rank's program on a mesh. `rates` outlives the model. Nodes need bound sizes. Before
 // differentiation values have no `base`, and views count as copies.
 class CostModel {
  public:
-  CostModel(int world_size, const Rates& rates) : world_size_(world_size), rates_(rates), flops_(world_size) {}
+  CostModel(const Mesh& mesh, const Rates& rates) : mesh_(mesh), rates_(rates), flops_(mesh) {}
 
   // seconds = max(FLOPs / rate, bytes moved / bandwidth) + bytes sent / link + latency + the instruction's overhead;
   // all zero for a view.
@@ -47,7 +47,7 @@ class CostModel {
  private:
   double ComputeSeconds(const ir::Graph& graph, const ir::Node& node, OpKind kind, const NodeCost& cost) const;
 
-  int world_size_;
+  Mesh mesh_;
   const Rates& rates_;
   FlopCounter flops_;
 };
@@ -62,10 +62,10 @@ struct StepCost {
   };
   std::map<std::string, Op> by_op;  // by "aten.mm.default"
 };
-StepCost CostOfStep(const ir::Graph& graph, int world_size, const Rates& rates);
+StepCost CostOfStep(const ir::Graph& graph, const Mesh& mesh, const Rates& rates);
 
 // Cost(...).seconds for the choice of what to recompute. Nodes of one op, equal operands and attributes are computed
 // once: 80 equal layers cost as much as one. `rates` outlives the function.
-recompute::CostFn KernelCosts(int world_size, const Rates& rates);
+recompute::CostFn KernelCosts(const Mesh& mesh, const Rates& rates);
 
 }  // namespace autospc::codegen

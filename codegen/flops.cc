@@ -116,7 +116,7 @@ int64_t FlopCounter::Pairs(const std::string& predicate, bool q_sharded, int64_t
   if (!parsed.ok()) {
     most = q_len * k_len;  // lowering refuses it before
   } else {
-    for (int rank = 0; rank < (q_sharded ? world_size_ : 1); ++rank) {
+    for (int rank = 0; rank < (q_sharded ? mesh_.sp : 1); ++rank) {
       most = std::max(most, CountAllowed(*parsed, rank * q_len, q_len, q_valid, k_len));
     }
   }

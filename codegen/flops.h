@@ -9,11 +9,11 @@
 
 namespace autospc::codegen {
 
-// Counts nodes of one program for `world_size` ranks. Where ranks differ (causal attention over query
+// Counts nodes of one rank's program on a mesh. Where ranks differ (causal attention over query
 // shards) the busiest rank counts. Keeps what it learnt of predicates, so that 80 equal layers cost one count.
 class FlopCounter {
  public:
-  explicit FlopCounter(int world_size) : world_size_(world_size) {}
+  explicit FlopCounter(const Mesh& mesh) : mesh_(mesh) {}
   double Count(const ir::Graph& graph, const ir::Node& node);
 
  private:
@@ -21,7 +21,7 @@ class FlopCounter {
   // Of the busiest rank, for one head and batch row.
   int64_t Pairs(const std::string& predicate, bool q_sharded, int64_t q_len, int64_t q_valid, int64_t k_len);
 
-  int world_size_;
+  Mesh mesh_;
   std::map<std::tuple<std::string, bool, int64_t, int64_t, int64_t>, int64_t> pairs_;
 };
 

@@ -15,21 +15,22 @@ TensorMeta MetaOf(const ir::Value& value) {
   return meta;
 }
 
-memory::OpTraitsFn KernelTraits(int world_size, HasOutFn has_out) {
+memory::OpTraitsFn KernelTraits(const Mesh& mesh, HasOutFn has_out) {
   auto known = std::make_shared<std::map<std::string, bool>>();
-  return [world_size, has_out = std::move(has_out), known](const ir::Graph& graph, const ir::Node& node) {
+  return [mesh, has_out = std::move(has_out), known](const ir::Graph& graph, const ir::Node& node) {
     auto it = known->find(node.op);
     if (it == known->end()) it = known->emplace(node.op, has_out && has_out(node.op)).first;
     const bool out = it->second;
     std::vector<TensorMeta> operands, results;
     for (ir::ValueId v : node.Operands()) operands.push_back(MetaOf(graph.value(v)));
     for (ir::ValueId v : node.results) results.push_back(MetaOf(graph.value(v)));
+    const int ranks = mesh.Size(ir::AxisOf(node));
     memory::OpTraits traits;
     const InPlace in_place = MayRunInPlace(node.op, out, results.size());
     traits.in_place_ok = in_place != InPlace::kNever;
     traits.first_operand_only = in_place == InPlace::kFirst;
-    traits.workspace_bytes = KernelWorkspace(node.op, operands, results, world_size, out);
-    traits.communication_bytes = CommunicationWorkspace(node.op, operands, results, world_size);
+    traits.workspace_bytes = KernelWorkspace(node.op, operands, results, ranks, out);
+    traits.communication_bytes = CommunicationWorkspace(node.op, operands, results, ranks);
     return traits;
   };
 }

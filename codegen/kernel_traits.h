@@ -15,6 +15,6 @@ using HasOutFn = std::function<bool(const std::string& op)>;
 TensorMeta MetaOf(const ir::Value& value);
 
 // Answers of `has_out` are asked once per op and kept.
-memory::OpTraitsFn KernelTraits(int world_size, HasOutFn has_out);
+memory::OpTraitsFn KernelTraits(const Mesh& mesh, HasOutFn has_out);
 
 }  // namespace autospc::codegen

@@ -67,13 +67,13 @@ program::OutputKind KindOf(const Graph& graph, const GraphOutput& output) {
 class Lowering {
  public:
   Lowering(const Graph& graph, const PassContext& context, const LowerOptions& options)
-      : graph_(graph), context_(context), options_(options), flops_(options.world_size) {}
+      : graph_(graph), context_(context), options_(options), flops_(options.mesh) {}
 
   Result<program::ProgramT> Run() {
     if (options_.plan) {
       plan_ = *options_.plan;
     } else {
-      ASSIGN_OR_RETURN(plan_, memory::PlanMemory(graph_, KernelTraits(options_.world_size, options_.has_out)));
+      ASSIGN_OR_RETURN(plan_, memory::PlanMemory(graph_, KernelTraits(options_.mesh, options_.has_out)));
     }
     tensor_of_.assign(graph_.num_values(), -1);
     Header();
@@ -96,7 +96,8 @@ class Lowering {
   void Header() {
     program_.format_version = kFormatVersion;
     program_.name = graph_.name;
-    program_.world_size = options_.world_size;
+    program_.world_size = options_.mesh.ranks();
+    program_.dp = options_.mesh.dp;
     program_.seq_len = options_.seq_len;
     program_.batch = options_.batch;
     program_.strategy = context_.strategy;
@@ -175,7 +176,8 @@ class Lowering {
 
   // Whether the value is a rank's block of a flattened tensor (ZeRO); the tensor then says of how many elements.
   bool MarkBlock(ValueId v, int tensor) {
-    const ir::Placement& placement = graph_.value(v).placement;
+    const ir::Value& value = graph_.value(v);
+    const ir::Placement& placement = value.placement.is_sharded() ? value.placement : value.dp_placement;
     if (placement.is_sharded()) program_.tensors[tensor]->block_of = placement.valid;
     return placement.is_sharded();
   }
@@ -251,12 +253,13 @@ class Lowering {
     instruction->phase = static_cast<uint8_t>(node.phase);
     program_.instructions.push_back(std::move(instruction));
     program_.flops += flops_.Count(graph_, node);
-    if (const auto sent = BytesSent(graph_, node, options_.world_size)) {
+    if (const auto sent = BytesSent(graph_, node, options_.mesh)) {
       auto collective = std::make_unique<program::CollectiveT>();
       collective->instruction = index;
       collective->op = node.op;
       collective->bytes = *sent;
       collective->why = Why(node);
+      collective->axis = Name(ir::AxisOf(node));
       program_.collectives.push_back(std::move(collective));
     }
     return Ok();
@@ -318,7 +321,8 @@ class Lowering {
 }  // namespace
 
 Result<program::ProgramT> Lower(const Graph& graph, const PassContext& context, const LowerOptions& options) {
-  if (options.world_size < 1) return Error{Code::kUsage, fmt::format("{} ranks", options.world_size), "", "give at least 1"};
+  const Mesh& mesh = options.mesh;
+  if (mesh.sp < 1 || mesh.dp < 1) return Error{Code::kUsage, fmt::format("a mesh of dp {} and sp {}", mesh.dp, mesh.sp), "", "give at least 1"};
   return Lowering(graph, context, options).Run();
 }
 

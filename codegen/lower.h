@@ -13,7 +13,7 @@
 namespace autospc::codegen {
 
 struct LowerOptions {
-  int world_size = 1;
+  Mesh mesh;
   int64_t seq_len = 0;           // global lengths, for the record
   int64_t batch = 0;
   std::string device = "cpu";    // or "cuda"

@@ -81,6 +81,7 @@ Status TakeWeights(const CompileOptions& options, import::Model* model) {
 std::string OptionsJson(const CompileOptions& options, int zero) {
   nlohmann::ordered_json json;
   json["ranks"] = options.context.ranks;
+  if (options.context.dp > 1) json["dp"] = options.context.dp;
   json["strategy"] = options.context.strategy;
   json["strict"] = options.context.strict;
   if (options.tie_embeddings) json["tie_embeddings"] = true;
@@ -131,7 +132,7 @@ Result<Compiled> RunPhases(import::Model model, const CompileOptions& options, d
   // 4. The instructions.
   Clock lowering;
   codegen::LowerOptions lower;
-  lower.world_size = context.ranks;
+  lower.mesh = context.mesh();
   lower.seq_len = bound.seq_len;
   lower.batch = bound.batch;
   lower.compiler = "autospc " AUTOSPC_VERSION;
@@ -143,7 +144,7 @@ Result<Compiled> RunPhases(import::Model model, const CompileOptions& options, d
   if (budget > 0 && !options.smallest_anyway && codegen::ReportMemory(result.program).total_bytes() > budget) {
     return DoesNotFit(result.program, budget, options.model);
   }
-  result.cost = codegen::CostOfStep(graph, context.ranks, codegen::RatesOf(options.machine));
+  result.cost = codegen::CostOfStep(graph, context.mesh(), codegen::RatesOf(options.machine));
   for (const auto& [alias, name] : model.ties) {
     result.program.aliases.push_back(alias);
     result.program.aliases.push_back(name);

@@ -28,8 +28,8 @@ double MillisecondsSince(std::chrono::steady_clock::time_point start) {
 class Search {
  public:
   Search(const ir::Graph& forward, PassContext& context, const std::string& machine, PassManager& manager)
-      : forward_(forward), context_(context), manager_(manager), traits_(codegen::KernelTraits(context.ranks, HasOut)),
-        cost_(codegen::KernelCosts(context.ranks, codegen::RatesOf(machine))) {}
+      : forward_(forward), context_(context), manager_(manager), traits_(codegen::KernelTraits(context.mesh(), HasOut)),
+        cost_(codegen::KernelCosts(context.mesh(), codegen::RatesOf(machine))) {}
 
   Result<Planned> Run(bool weigh_all, std::vector<PlanPoint>* curve) {
     const bool any_zero = context_.zero < 0;

@@ -29,10 +29,11 @@ struct Traffic {
   std::map<std::string, std::pair<int64_t, int64_t>> by_reason;  // count, bytes
 };
 
-std::map<std::string, Traffic> TrafficOf(const program::ProgramT& p) {
-  std::map<std::string, Traffic> traffic;
+// By op and the axis of the mesh along which it runs.
+std::map<std::pair<std::string, std::string>, Traffic> TrafficOf(const program::ProgramT& p) {
+  std::map<std::pair<std::string, std::string>, Traffic> traffic;
   for (const auto& collective : p.collectives) {
-    Traffic& t = traffic[collective->op];
+    Traffic& t = traffic[{collective->op, collective->axis}];
     ++t.count;
     t.bytes += collective->bytes;
     auto& reason = t.by_reason[collective->why];
@@ -95,12 +96,13 @@ json Json(const Package& package, const codegen::MemoryReport& memory) {
   root["memory"]["live_at_peak"] = memory.live_bytes;
   if (const auto* peak = PeakOf(p, memory))
     root["memory"]["peak"] = {{"instruction", memory.peak_instruction}, {"op", peak->op}, {"source", SourceOf(p, *peak)}};
+  root["mesh"] = {{"dp", p.dp}, {"sp", p.world_size / p.dp}};
   root["collectives"] = json::array();
-  for (const auto& [op, traffic] : TrafficOf(p)) {
+  for (const auto& [key, traffic] : TrafficOf(p)) {
     json reasons = json::array();
     for (const auto& [why, sum] : traffic.by_reason)
       reasons.push_back({{"why", why}, {"count", sum.first}, {"bytes", sum.second}});
-    root["collectives"].push_back({{"op", op}, {"count", traffic.count}, {"bytes", traffic.bytes}, {"reasons", reasons}});
+    root["collectives"].push_back({{"op", key.first}, {"axis", key.second}, {"count", traffic.count}, {"bytes", traffic.bytes}, {"reasons", reasons}});
   }
   root["largest"] = json::array();
   for (const int i : memory.largest) {
@@ -143,6 +145,7 @@ class Text {
   void Head() {
     const auto phases = InstructionsByPhase(p_);
     Line("{}: {} ranks, sequence {}, batch {}, on {}", p_.name, p_.world_size, p_.seq_len, p_.batch, p_.device);
+    if (p_.dp > 1) Line("  mesh: dp {} (the batch) x sp {} (the sequence)", p_.dp, p_.world_size / p_.dp);
     Line("  strategy {}, optimizer {}", p_.strategy, p_.optimizer);
     Line("  {} instructions: {} forward, {} backward, {} step; {} a rank and step", p_.instructions.size(), phases[0],
          phases[1], phases[2], FormatFlops(p_.flops));
@@ -169,10 +172,11 @@ class Text {
   void Collectives() {
     const auto traffic = TrafficOf(p_);
     int64_t total = 0;
-    for (const auto& [op, t] : traffic) total += t.bytes;
+    for (const auto& [key, t] : traffic) total += t.bytes;
     Line("\nCollectives: {} in a step, {} sent by a rank", p_.collectives.size(), FormatBytes(total));
-    for (const auto& [op, t] : traffic) {
-      Line("  {:<28}{:>6} x{:>14}", op, t.count, FormatBytes(t.bytes));
+    for (const auto& [key, t] : traffic) {
+      const std::string along = p_.dp > 1 ? fmt::format("{}, {}", key.first, key.second) : key.first;
+      Line("  {:<28}{:>6} x{:>14}", along, t.count, FormatBytes(t.bytes));
       for (const auto& [why, sum] : t.by_reason)
         if (!why.empty()) Line("    {:<56}{:>6} x{:>14}", Clip(why, 55), sum.first, FormatBytes(sum.second));
     }

@@ -26,6 +26,7 @@ Result<const Trial*> Trials::Run(const Setting& setting) {
   CompileOptions options = options_;
   options.bindings.seq_len = setting.seq_len;
   options.context.ranks = setting.ranks;
+  if (setting.ranks % options.context.dp != 0) options.context.dp = 1;  // then all of them split the sequence
   options.context.zero = setting.zero;
   options.context.recompute = setting.recompute;
   options.context.tile = setting.tile;

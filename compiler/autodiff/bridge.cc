@@ -1,6 +1,8 @@
 #include "compiler/autodiff/bridge.h"
 
+#include <algorithm>
 #include <array>
+#include <cstddef>
 #include <limits>
 
 #include <ATen/ScalarOps.h>
@@ -145,7 +147,11 @@ std::string OpName(const c10::OperatorName& name) {
 Result<torch::jit::Stack> ToStack(const ir::Graph& graph, const ir::Node& node, const c10::FunctionSchema& schema,
                                   const std::function<at::Tensor(ir::ValueId)>& tensor) {
   const auto& arguments = schema.arguments();
-  if (arguments.size() != node.args.size()) {
+  // Trailing defaults of our own ops are left out in the IR.
+  const bool has_rest = node.op.starts_with("autosp.") && arguments.size() > node.args.size() &&
+                        std::all_of(arguments.begin() + static_cast<std::ptrdiff_t>(node.args.size()), arguments.end(),
+                                    [](const c10::Argument& a) { return a.default_value().has_value(); });
+  if (arguments.size() != node.args.size() && !has_rest) {
     return Error{Code::kBadInput,
                  fmt::format("{} has {} arguments, its schema {}", node.op, node.args.size(), arguments.size()),
                  ir::Where(graph, node), ""};
@@ -153,6 +159,10 @@ Result<torch::jit::Stack> ToStack(const ir::Graph& graph, const ir::Node& node, 
   torch::jit::Stack stack;
   stack.reserve(arguments.size());
   for (size_t i = 0; i < arguments.size(); ++i) {
+    if (i >= node.args.size()) {
+      stack.push_back(*arguments[i].default_value());
+      continue;
+    }
     const Arg& a = node.args[i];
     c10::TypePtr type = arguments[i].type();
     const bool optional = type->kind() == c10::TypeKind::OptionalType;

@@ -86,6 +86,7 @@ class Recorder {
         written = v.toTensor();
       }
     }
+    DropDefaults(schema, *stack, &args);
     op.redispatchBoxed(c10::DispatchKeySet(c10::DispatchKey::Meta), stack);
     const size_t first_result = stack->size() - schema.returns().size();
     const std::vector<at::Tensor> tensors =
@@ -112,6 +113,17 @@ class Recorder {
       any = true;
     }
     return any;
+  }
+
+  // The IR leaves trailing defaults of our own ops out (runtime/package/autosp_ops.h).
+  static void DropDefaults(const c10::FunctionSchema& schema, const torch::jit::Stack& stack, std::vector<Arg>* args) {
+    if (!schema.name().starts_with("autosp::")) return;
+    const size_t first = stack.size() - args->size();
+    while (!args->empty()) {
+      const auto& usual = schema.arguments()[args->size() - 1].default_value();
+      if (!usual || *usual != stack[first + args->size() - 1]) return;
+      args->pop_back();
+    }
   }
 
   [[noreturn]] void Fail(const c10::OperatorHandle& op, Error e) const {
@@ -244,6 +256,7 @@ class Tracer {
       const auto strides = t.strides();
       const ValueId id = joint_.AddInput(copy, v.name, v.dtype, v.sizes, std::vector<ir::Expr>(strides.begin(), strides.end()));
       joint_.value(id).placement = v.placement;
+      joint_.value(id).dp_placement = v.dp_placement;
       recorder_.Bind(t, id);
       if (in.kind == ir::InputKind::kParameter && in.requires_grad && IsFloating(v.dtype)) t.requires_grad_(true);
       env_[in.value] = t;
@@ -290,8 +303,10 @@ class Tracer {
     }
     env_[v] = t;
     const ValueId recorded = t.defined() ? recorder_.Find(t) : ir::kNoValue;
-    if (recorded != ir::kNoValue && joint_.value(recorded).placement.is_none()) {
+    if (recorded != ir::kNoValue && joint_.value(recorded).placement.is_none() &&
+        joint_.value(recorded).dp_placement.is_none()) {
       joint_.value(recorded).placement = value.placement;
+      joint_.value(recorded).dp_placement = value.dp_placement;
     }
     return Ok();
   }

@@ -61,7 +61,10 @@ class Binder {
                        return Rank(in) >= 2 && SeqDim(in) != 0 ? 0 : -1;
                      }));
     RETURN_IF_ERROR(EvaluateAll());
-    for (GraphInput* in : users) in->seq_dim = FindSeqDim(*in, bound.seq_len);
+    for (GraphInput* in : users) {
+      in->seq_dim = FindSeqDim(*in, bound.seq_len);
+      in->batch_dim = Rank(*in) >= 2 && SeqDim(*in) != 0 && Dim(*in, 0).value() == bound.batch ? 0 : -1;
+    }
     graph_->symbols.clear();
     *values = values_;
     return bound;

@@ -51,6 +51,7 @@ std::vector<std::string> FlagsOf(const PassContext& context) {
     flags.push_back(fmt::format("{}", value));
   };
   add("--ranks", context.ranks, defaults.ranks);
+  if (context.dp > 1) add("--mesh", fmt::format("dp={},sp={}", context.dp, context.ranks / context.dp), std::string());
   add("--strategy", context.strategy, defaults.strategy);
   if (context.strict) flags.push_back("--strict");
   add("--optimizer", context.optimizer, defaults.optimizer);

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "passes/ir/graph.h"
+#include "runtime/base/mesh.h"
 
 namespace autospc {
 
@@ -27,6 +28,7 @@ using ConstantReader = std::function<Result<std::vector<uint8_t>>(const std::str
 // Options and facts shared by the passes of one compilation, and what they report.
 struct PassContext {
   int ranks = 1;
+  int dp = 1;                        // of the ranks: those that split the batch; ranks / dp split the sequence
   std::string strategy = "ulysses";  // or "allgather-kv"
   bool strict = false;
   std::string optimizer = "none";    // or "sgd", "adamw"
@@ -41,6 +43,8 @@ struct PassContext {
   int zero = 0;                      // 1: optimiser states and master weights sharded, 2: gradients too; -1: as the budget asks
   ConstantReader constants;          // may be empty: nothing can be read
   std::vector<Note> notes;
+
+  Mesh mesh() const { return Mesh(ranks / dp, dp); }
 };
 
 // Whether the graph changed, or why it can't be compiled.

@@ -250,6 +250,12 @@ bool IsEffectful(std::string_view op) {
   return name.ends_with('_') && !name.ends_with("__");
 }
 
+Axis AxisOf(const Node& node) {
+  const std::optional<size_t> at = AxisArgument(node.op);
+  if (!at || node.args.size() <= *at) return UsualAxis(node.op);
+  return ParseAxis(node.args[*at].s).value_or(Axis::kSp);
+}
+
 int WrapDim(int64_t dim, int rank) { return static_cast<int>(dim < 0 ? dim + std::max(rank, 1) : dim); }
 
 std::string Where(const Graph& graph, const Node& node) {

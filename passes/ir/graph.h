@@ -16,6 +16,7 @@
 
 #include "passes/ir/placement.h"
 #include "passes/ir/types.h"
+#include "runtime/base/mesh.h"
 
 namespace autospc::ir {
 
@@ -76,7 +77,8 @@ struct Value {
   DType dtype = DType::kFloat32;
   std::vector<Expr> sizes;
   std::vector<Expr> strides;  // in elements
-  Placement placement;
+  Placement placement;     // along the mesh's axis sp
+  Placement dp_placement;  // along dp; none where the batch is not split
   NodeId producer = kNoNode;  // kNoNode: a graph input
   int result_index = 0;
   // After differentiation: the value whose storage this one shares (a view), kNoValue: it has its own.
@@ -84,6 +86,7 @@ struct Value {
   ValueId base = kNoValue;
   int64_t byte_offset = 0;  // of the first element, from the start of the storage
 
+  const Placement& placement_on(Axis axis) const { return axis == Axis::kDp ? dp_placement : placement; }
   int rank() const { return static_cast<int>(sizes.size()); }
   std::vector<int64_t> int_sizes() const;    // bound sizes
   std::vector<int64_t> int_strides() const;
@@ -116,6 +119,7 @@ struct GraphInput {
   bool persistent = true;      // buffers: in the state dict
   std::string alias_of;        // another input's name whose storage this one shares whole (a tied weight), else ""
   int seq_dim = -1;            // user inputs: the dim that is the sequence; set when sizes are bound
+  int batch_dim = -1;          // and the dim that is the batch
 };
 
 enum class OutputKind : uint8_t { kLoss, kUser, kGradient, kBufferUpdate, kParameterUpdate, kStateUpdate };
@@ -193,6 +197,8 @@ class Graph {
 std::string_view ShortName(std::string_view op);
 // Ops that write to an operand and must not be removed ("aten.add_.Tensor", "autosp.adamw_").
 bool IsEffectful(std::string_view op);
+// The mesh axis along which a node acts: its axis argument, else the op's usual one.
+Axis AxisOf(const Node& node);
 // Negative dims count from the end; a scalar counts as of rank 1.
 int WrapDim(int64_t dim, int rank);
 // "%add (aten.add.Tensor), gpt.py:12, in h.0": for Error::where.

@@ -14,7 +14,7 @@ struct Type {
   DType dtype = DType::kFloat32;
   std::vector<Expr> sizes;
   std::vector<Expr> strides;
-  Placement placement;
+  Placement placement, dp_placement;
   std::string base;  // its name, empty for none
   size_t base_at = 0;
   int64_t byte_offset = 0;
@@ -77,6 +77,9 @@ class Parser {
     }
     if (in_.TakeWord("seq_dim")) {
       ASSIGN_OR_RETURN(input.seq_dim, Int32("the sequence dim"));
+    }
+    if (in_.TakeWord("batch_dim")) {
+      ASSIGN_OR_RETURN(input.batch_dim, Int32("the batch dim"));
     }
     const ValueId v = graph_.AddInput(std::move(input), name, type.dtype, type.sizes, type.strides);
     return Finish(v, type);
@@ -162,6 +165,10 @@ class Parser {
       ASSIGN_OR_RETURN(type.strides, Expressions('}'));
     }
     ASSIGN_OR_RETURN(type.placement, OnePlacement());
+    if (in_.TakeWord("dp")) {
+      ASSIGN_OR_RETURN(type.dp_placement, OnePlacement());
+      if (type.dp_placement.is_none()) return in_.Expected("a placement along dp (R, V, P or S)");
+    }
     if (in_.TakeWord("base")) {
       type.base_at = in_.at();
       ASSIGN_OR_RETURN(type.base, ValueName());
@@ -330,6 +337,7 @@ class Parser {
   Status Finish(ValueId id, const Type& type) {
     Value& v = graph_.value(id);
     v.placement = type.placement;
+    v.dp_placement = type.dp_placement;
     v.byte_offset = type.byte_offset;
     if (type.base.empty()) return Ok();
     v.base = graph_.FindValue(type.base);

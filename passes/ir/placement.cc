@@ -4,6 +4,18 @@
 
 namespace autospc::ir {
 
+Placement Placement::Within(const Placement& other) const {
+  Placement p = *this;
+  if (!is_sharded() || !other.is_sharded() || dim != other.dim) return p;
+  const bool other_inside = other.outer % (outer * block) == 0 && inner % (other.valid * other.inner) == 0;
+  if (other_inside) {
+    p.inner = inner / other.valid * other.block;
+  } else {
+    p.outer = outer / other.valid * other.block;
+  }
+  return p;
+}
+
 std::string Placement::ToString() const {
   switch (kind) {
     case PlacementKind::kNone: return "";

@@ -38,6 +38,10 @@ struct Placement {
   bool is_sharded() const { return kind == PlacementKind::kSharded; }
   bool operator==(const Placement&) const = default;
 
+  // This placement of a value that `other`, along another axis, splits too: where both are in one dim ([B, S]
+  // flattened), outer or inner counts the other's block instead of its whole length.
+  Placement Within(const Placement& other) const;
+
   // "" (none), "R", "V", "P", "S(dim=1, valid=61, block=31, outer=2, inner=1)".
   std::string ToString() const;
 };

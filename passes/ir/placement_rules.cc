@@ -36,7 +36,8 @@ using Row = std::pair<std::string_view, Linearity>;
 constexpr Linearity kFirst = {Linearity::Mode::kOne, Args({0})};
 constexpr Linearity kEither = {Linearity::Mode::kOne, Args({0, 1})};
 
-// By the op's short name, sorted. `*_backward` kernels are linear in their cotangent, argument 0, without a row.
+// By the op's short name, sorted; our own conversions as they are along another axis than theirs. `*_backward` kernels
+// are linear in their cotangent, argument 0, without a row.
 constexpr std::array kLinear = {
     Row{"_log_softmax_backward_data", kFirst},
     Row{"_softmax_backward_data", kFirst},
@@ -46,6 +47,9 @@ constexpr std::array kLinear = {
     Row{"addmm", {Linearity::Mode::kAffine, Args({0, 1, 2})}},
     Row{"addmv", {Linearity::Mode::kAffine, Args({0, 1, 2})}},
     Row{"alias", kFirst},
+    Row{"all_gather", kFirst},
+    Row{"all_reduce", kFirst},
+    Row{"all_to_all", kFirst},
     Row{"as_strided", kFirst},
     Row{"baddbmm", {Linearity::Mode::kAffine, Args({0, 1, 2})}},
     Row{"bmm", kEither},
@@ -63,6 +67,7 @@ constexpr std::array kLinear = {
     Row{"einsum", {Linearity::Mode::kOne, Args({1})}},
     Row{"expand", kFirst},
     Row{"expand_as", kFirst},
+    Row{"first", kFirst},
     Row{"flatten", kFirst},
     Row{"flip", kFirst},
     Row{"gather", kFirst},
@@ -71,6 +76,7 @@ constexpr std::array kLinear = {
     Row{"index_put", {Linearity::Mode::kAll, Args({0, 2})}},
     Row{"index_select", kFirst},
     Row{"linear", kEither},
+    Row{"mask", kFirst},
     Row{"masked_fill", kFirst},
     Row{"matmul", kEither},
     Row{"mean", kFirst},
@@ -81,7 +87,9 @@ constexpr std::array kLinear = {
     Row{"narrow", kFirst},
     Row{"neg", kFirst},
     Row{"pad", kFirst},
+    Row{"pad_last", kFirst},
     Row{"permute", kFirst},
+    Row{"reduce_scatter", kFirst},
     Row{"repeat", kFirst},
     Row{"repeat_interleave", kFirst},
     Row{"reshape", kFirst},
@@ -89,11 +97,13 @@ constexpr std::array kLinear = {
     Row{"rsub", {Linearity::Mode::kAll, Args({0, 1})}},
     Row{"scatter_add", {Linearity::Mode::kAll, Args({0, 3})}},
     Row{"select", kFirst},
+    Row{"shard", kFirst},
     Row{"slice", kFirst},
     Row{"split", kFirst},
     Row{"split_with_sizes", kFirst},
     Row{"squeeze", kFirst},
     Row{"stack", {Linearity::Mode::kAll, Args({0})}},
+    Row{"stop_gradient", kFirst},
     Row{"sub", {Linearity::Mode::kAll, Args({0, 1})}},
     Row{"sum", kFirst},
     Row{"sum_to_size", kFirst},
@@ -107,6 +117,7 @@ constexpr std::array kLinear = {
     Row{"unflatten", kFirst},
     Row{"unfold", kFirst},
     Row{"unsqueeze", kFirst},
+    Row{"vary", kFirst},
     Row{"view", kFirst},
     Row{"where", {Linearity::Mode::kAll, Args({1, 2})}},
 };
@@ -187,7 +198,8 @@ std::string KindSetText(KindSet kinds) {
   return text;
 }
 
-const Conversion* FindConversion(const Node& node) {
+const Conversion* FindConversion(const Node& node, Axis axis) {
+  if (!Covers(AxisOf(node), axis)) return nullptr;
   if (node.op == "autosp.all_gather") {
     const bool vary = node.args.size() > 3 && node.args[3].kind == Arg::Kind::kBool && node.args[3].b;
     return &kConversions[kGatherVary - (vary ? 0 : 1)];
@@ -203,6 +215,8 @@ Linearity LinearityOf(const Node& node) {
   const std::string_view name = ShortName(node.op);
   if (IsBackward(name)) return kFirst;
   if (name == "masked_fill" && !FillsZero(node, 2)) return {};
+  if (name == "mask" && !FillsZero(node, 3)) return {};
+  if (name == "all_reduce" && node.args.size() > 1 && node.args[1].s != "sum") return {};
   if (name == "constant_pad_nd" && !FillsZero(node, 2)) return {};
   if (name == "pad" && !FillsZero(node, 3)) return {};
   const auto row = std::lower_bound(kLinear.begin(), kLinear.end(), name,

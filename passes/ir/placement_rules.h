@@ -21,8 +21,8 @@ struct Conversion {
   KindSet from;
   KindSet to;
 };
-// The row for a node, nullptr if its op is no conversion.
-const Conversion* FindConversion(const Node& node);
+// The row for a node, nullptr if its op is no conversion along `axis`: a conversion along another axis is an ordinary op.
+const Conversion* FindConversion(const Node& node, Axis axis);
 
 // How an op is linear in its tensor arguments.
 struct Linearity {

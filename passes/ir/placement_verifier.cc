@@ -23,15 +23,16 @@ struct Verdict {
 
 class PlacementVerifier {
  public:
-  explicit PlacementVerifier(const Graph& graph) : graph_(graph), kinds_(graph.num_values(), 0) {}
+  PlacementVerifier(const Graph& graph, Axis axis) : graph_(graph), axis_(axis), kinds_(graph.num_values(), 0) {}
 
   std::vector<std::string> Run() {
     bool placed = false;
     for (ValueId v = 0; v < graph_.num_values(); ++v) {
       if (!graph_.has_value(v)) continue;
-      kinds_[v] = Bit(graph_.value(v).placement.kind);
+      const Placement& p = PlacementOf(v);
+      kinds_[v] = Bit(p.kind);
       placed |= kinds_[v] != 0;
-      one_row_ |= graph_.value(v).placement.is_sharded() && graph_.value(v).placement.block == 1;
+      one_row_ |= p.is_sharded() && p.block == 1;
     }
     if (!placed) return {};
     for (const GraphInput& in : graph_.inputs) {
@@ -61,8 +62,11 @@ class PlacementVerifier {
     std::string text = node_ ? node_->op : "graph";
     if (node_ && !node_->results.empty()) text += " of %" + graph_.value(node_->results.front()).name;
     if (node_ && !node_->source.empty()) text += fmt::format(" ({})", node_->source);
-    violations_.push_back(text + ": " + what);
+    const std::string along = axis_ == Axis::kSp ? "" : fmt::format(" (along {})", Name(axis_));
+    violations_.push_back(text + ": " + what + along);
   }
+
+  const Placement& PlacementOf(ValueId v) const { return graph_.value(v).placement_on(axis_); }
 
   // The kinds that a value may have now: an in-place all-reduce makes all of a storage replicated.
   KindSet Kind(ValueId v) const {
@@ -87,10 +91,11 @@ class PlacementVerifier {
     for (const ValueId v : operands) {
       if (apart_.contains(Root(v))) Say(fmt::format("reads %{}, of which each rank has another block anew", graph_.value(v).name));
     }
-    if (n.op == "autosp.all_reduce_" || n.op == "autosp.all_reduce_coalesced_") return ReduceInPlace(operands);
+    const bool here = Covers(AxisOf(n), axis_);
+    if (n.op == "autosp.all_reduce_" || n.op == "autosp.all_reduce_coalesced_") return here ? ReduceInPlace(operands) : void();
     if (n.op == "autosp.reduce_scatter_coalesced") return ScatterBlocks(operands);
     if (n.op == "autosp.adamw_shard_" || n.op == "autosp.sgd_shard_") return UpdateBlock();
-    if (const Conversion* c = FindConversion(n)) return Convert(*c, operands);
+    if (const Conversion* c = FindConversion(n, axis_)) return Convert(*c, operands);
     if (IsFill(n.op)) {
       const KindSet same = kR | kV | kS;
       return Results(IsZeroFill(n) ? same | kP : same, "the same value on each rank is no addend");
@@ -125,7 +130,7 @@ class PlacementVerifier {
 
   // `block` is a rank's block of `whole`, flattened.
   void Block(const Value& block, const Value& whole) {
-    const Placement& p = block.placement;
+    const Placement& p = block.placement_on(axis_);
     const int64_t n = whole.numel();
     if (block.rank() == 1 && p == Placement::Sharded(0, n, p.block) && p.block <= n) return;
     Say(fmt::format("%{} is {}, no block of the {} elements of %{}", block.name, p.ToString(), n, whole.name));
@@ -179,7 +184,7 @@ class PlacementVerifier {
     if (!(Kind(x) & from)) Say(fmt::format("{}, not {}", Describe(x), KindSetText(c.from)));
     const bool keeps = n.op == "autosp.stop_gradient";
     Results(keeps ? Kind(x) : c.to, "that is what the conversion makes");
-    const Placement &px = graph_.value(x).placement, &py = graph_.value(y).placement;
+    const Placement &px = PlacementOf(x), &py = PlacementOf(y);
     if (keeps && px.kind == py.kind && px != py) {
       Say(fmt::format("the result is {}, the operand {}", py.ToString(), px.ToString()));
     } else if (n.op == "autosp.shard" || n.op == "autosp.reduce_scatter") {
@@ -222,13 +227,13 @@ class PlacementVerifier {
     const Value* first = nullptr;
     for (const ValueId id : operands) {
       const Value& v = graph_.value(id);
-      if (!v.placement.is_sharded() || v.placement.block == 1) continue;
-      if (node_->op == "aten.cat.default" && WrapDim(node_->args[1].int_value(), v.rank()) == v.placement.dim) continue;
+      const Placement& p = v.placement_on(axis_);
+      if (!p.is_sharded() || p.block == 1) continue;
+      if (node_->op == "aten.cat.default" && WrapDim(node_->args[1].int_value(), v.rank()) == p.dim) continue;
       if (!first) {
         first = &v;
-      } else if (v.placement.valid != first->placement.valid || v.placement.block != first->placement.block) {
-        return Say(fmt::format("%{} and %{} are sharded differently: {} and {}", first->name, v.name,
-                               first->placement.ToString(), v.placement.ToString()));
+      } else if (const Placement& q = first->placement_on(axis_); p.valid != q.valid || p.block != q.block) {
+        return Say(fmt::format("%{} and %{} are sharded differently: {} and {}", first->name, v.name, q.ToString(), p.ToString()));
       }
     }
   }
@@ -360,6 +365,7 @@ class PlacementVerifier {
   }
 
   const Graph& graph_;
+  const Axis axis_;
   const Node* node_ = nullptr;
   std::vector<KindSet> kinds_;  // by value
   std::vector<std::string> violations_;
@@ -372,6 +378,10 @@ class PlacementVerifier {
 
 }  // namespace
 
-std::vector<std::string> VerifyPlacements(const Graph& graph) { return PlacementVerifier(graph).Run(); }
+std::vector<std::string> VerifyPlacements(const Graph& graph) {
+  std::vector<std::string> violations = PlacementVerifier(graph, Axis::kSp).Run();
+  for (std::string& text : PlacementVerifier(graph, Axis::kDp).Run()) violations.push_back(std::move(text));
+  return violations;
+}
 
 }  // namespace autospc::ir

@@ -98,6 +98,7 @@ class Printer {
     std::string text = fmt::format("{}[{}]", ir::Name(v.dtype), List(v.sizes));
     if (options_.strides && !v.strides.empty()) text += fmt::format("{{{}}}", List(v.strides));
     if (!v.placement.is_none()) text += " " + v.placement.ToString();
+    if (!v.dp_placement.is_none()) text += " dp " + v.dp_placement.ToString();
     if (v.base != kNoValue) text += " base " + Ref(v.base);
     if (v.byte_offset != 0) text += fmt::format(" offset {}", v.byte_offset);
     return text;
@@ -109,6 +110,7 @@ class Printer {
     if (!in.persistent) text += " nonpersistent";
     if (!in.alias_of.empty()) text += " alias " + Quote(in.alias_of);
     if (in.seq_dim != -1) text += fmt::format(" seq_dim {}", in.seq_dim);
+    if (in.batch_dim != -1) text += fmt::format(" batch_dim {}", in.batch_dim);
     return text;
   }
 

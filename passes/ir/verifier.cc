@@ -52,7 +52,7 @@ class Verifier {
       if (graph_.has_value(v)) OneValue(graph_.value(v));
     }
     Outputs();
-    Placements();
+    for (const Axis axis : {Axis::kSp, Axis::kDp}) Placements(axis);
     return std::move(violations_);
   }
 
@@ -65,6 +65,7 @@ class Verifier {
   std::string Ref(ValueId v) const {
     return graph_.has_value(v) ? "%" + graph_.value(v).name : fmt::format("value {}", v);
   }
+  static std::string Along(Axis axis) { return axis == Axis::kSp ? "" : fmt::format(" along {}", autospc::Name(axis)); }
   std::string Where(const Node& n) const {
     std::string text = n.op;
     if (!n.results.empty()) text += fmt::format(" of {}", Ref(n.results.front()));
@@ -130,6 +131,12 @@ class Verifier {
       if (in.requires_grad && !IsFloating(v.dtype)) {
         Report("input '{}' requires a gradient and is {}", in.name, ir::Name(v.dtype));
       }
+      if (in.batch_dim != -1 && in.kind != InputKind::kUser) {
+        Report("input '{}' has a batch dim and is a {}, no user input", in.name, Name(in.kind));
+      }
+      if (in.batch_dim < -1 || in.batch_dim >= v.rank()) {
+        Report("input '{}' has batch dim {} of {}", in.name, in.batch_dim, v.rank());
+      }
       if (in.seq_dim < -1 || in.seq_dim >= v.rank()) {
         Report("input '{}' has sequence dim {} of {}", in.name, in.seq_dim, v.rank());
       }
@@ -147,7 +154,10 @@ class Verifier {
     }
     const bool reduces = n.op == "autosp.all_reduce_" || n.op == "autosp.all_reduce_coalesced_";
     for (const ValueId v : n.Operands()) {
-      if (reduces && graph_.has_value(v)) reduced_.insert(graph_.value(v).base == kNoValue ? v : graph_.value(v).base);
+      for (const Axis axis : {Axis::kSp, Axis::kDp}) {
+        if (!reduces || !Covers(AxisOf(n), axis) || !graph_.has_value(v)) continue;
+        reduced_.emplace(axis, graph_.value(v).base == kNoValue ? v : graph_.value(v).base);
+      }
       if (!graph_.has_value(v)) {
         Report("{} uses {}, which does not exist", where, Ref(v));
       } else if (!defined_.contains(v)) {
@@ -197,7 +207,8 @@ class Verifier {
     }
     if (v.byte_offset < 0) Report("{} has the offset {}", ref, v.byte_offset);
     if (v.base != kNoValue) Base(v);
-    if (!v.placement.is_none()) OnePlacement(v);
+    if (!v.placement.is_none()) OnePlacement(v, v.placement);
+    if (!v.dp_placement.is_none()) OnePlacement(v, v.dp_placement);
   }
 
   void Base(const Value& v) {
@@ -220,8 +231,7 @@ class Verifier {
     }
   }
 
-  void OnePlacement(const Value& v) {
-    const Placement& p = v.placement;
+  void OnePlacement(const Value& v, const Placement& p) {
     if (!p.is_sharded()) {
       if (p != Placement{p.kind}) Report("{} is {} and has fields of a sharded placement", Ref(v.id), p.ToString());
       return;
@@ -289,25 +299,28 @@ class Verifier {
         }
       }
       OutputTarget(out);
-      const bool must_agree = out.kind != OutputKind::kUser && out.kind != OutputKind::kStateUpdate &&
-                              !(out.kind == OutputKind::kGradient && v.placement.is_sharded()) &&
-                              !reduced_.contains(v.base == kNoValue ? v.id : v.base);
-      if (must_agree && !v.placement.is_none() && !v.placement.is_replicated()) {
-        Report("output {} '{}' is {}, not replicated: {}", Name(out.kind), out.name, v.placement.ToString(), Ref(v.id));
+      for (const Axis axis : {Axis::kSp, Axis::kDp}) {
+        const Placement& p = v.placement_on(axis);
+        const bool must_agree = out.kind != OutputKind::kUser && out.kind != OutputKind::kStateUpdate &&
+                                !(out.kind == OutputKind::kGradient && p.is_sharded()) &&
+                                !reduced_.contains({axis, v.base == kNoValue ? v.id : v.base});
+        if (must_agree && !p.is_none() && !p.is_replicated()) {
+          Report("output {} '{}' is {}{}, not replicated: {}", Name(out.kind), out.name, p.ToString(), Along(axis), Ref(v.id));
+        }
       }
     }
   }
 
   // Before partitioning no value has a placement, after it every one. Tracing (which gives results their strides)
   // records values inside composite ops and the whole backward pass: VerifyPlacements infers the kinds of those.
-  void Placements() {
+  void Placements(Axis axis) {
     std::vector<ValueId> without;
     int with = 0;
     bool traced = false;
     for (const ValueId id : defined_) {
       const Value& v = graph_.value(id);
       traced |= v.producer != kNoNode && !v.strides.empty();
-      if (v.placement.is_none()) {
+      if (v.placement_on(axis).is_none()) {
         without.push_back(id);
       } else {
         ++with;
@@ -316,14 +329,14 @@ class Verifier {
     if (with == 0) return;
     for (const ValueId v : without) {
       if (graph_.value(v).producer != kNoNode && traced) continue;
-      Report("{} has no placement, but {} other values have one", Ref(v), with);
+      Report("{} has no placement{}, but {} other values have one", Ref(v), Along(axis), with);
     }
   }
 
   const Graph& graph_;
   std::vector<std::string> violations_;
   std::set<ValueId> defined_;
-  std::set<ValueId> reduced_;  // storages that an in-place all-reduce makes replicated, whatever their placement
+  std::set<std::pair<Axis, ValueId>> reduced_;  // storages that an in-place all-reduce makes replicated, whatever their placement
 };
 
 }  // namespace

@@ -52,6 +52,7 @@ std::vector<int64_t> Partitioner::LocalSizes(ValueId global, const Placement& p)
 
 void Partitioner::Record(ValueId global, const Placement& p, ValueId local) {
   Forms& forms = forms_[global];
+  if (axis_ == Axis::kSp) local_.value(local).dp_placement = global_.value(global).dp_placement.Within(p);
   switch (p.kind) {
     case PlacementKind::kReplicated: forms.r = local; break;
     case PlacementKind::kVarying: forms.v = local; break;
@@ -62,8 +63,9 @@ void Partitioner::Record(ValueId global, const Placement& p, ValueId local) {
 
 ValueId Partitioner::Emit(std::string op, std::vector<Arg> args, ir::DType dtype, std::vector<int64_t> sizes,
                           const Placement& p, const Node* like) {
+  if (axis_ != Axis::kSp && AxisArgument(op)) args.push_back(Arg::String(std::string(Name(axis_))));
   const ValueId v = local_.Emit(std::move(op), std::move(args), dtype, Exprs(sizes), ir::kNoNode, like);
-  local_.value(v).placement = p;
+  Place(v, p);
   return v;
 }
 
@@ -79,8 +81,9 @@ ValueId Partitioner::OnFactor(const std::string& op, ValueId x, const Placement&
     sizes.erase(sizes.begin() + dim);
     sizes.insert(sizes.begin() + dim, {p.outer, rows_in, p.inner});
     // The placement on the way is the flattened one: only its geometry differs.
+    const Placement own = local_.value(x).placement_on(axis_);
     x = Emit("aten.reshape.default", {Arg::Value(x), Arg::Ints(sizes)}, dtype, sizes,
-             local_.value(x).placement.is_sharded() ? Placement::Sharded(dim + 1, p.valid, p.block) : local_.value(x).placement, like);
+             own.is_sharded() ? Placement::Sharded(dim + 1, p.valid, p.block) : own, like);
     ++dim;
   }
   std::vector<Arg> args = {Arg::Value(x)};
@@ -241,7 +244,7 @@ Status Partitioner::EmitLocal(const Node& node, const std::vector<ValueId>& oper
   for (size_t i = 0; i < node.results.size(); ++i) {
     const ir::Value& v = global_.value(node.results[i]);
     const ValueId local = local_.AddValue(v.name, v.dtype, Exprs(LocalSizes(v.id, placements[i])));
-    local_.value(local).placement = placements[i];
+    Place(local, placements[i]);
     results.push_back(local);
     Record(v.id, placements[i], local);
   }

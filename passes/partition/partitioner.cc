@@ -24,7 +24,8 @@ bool AnyFloating(const ir::Graph& graph, const Node& node) {
 
 }  // namespace
 
-Partitioner::Partitioner(const ir::Graph& global, PassContext& ctx) : global_(global), ctx_(ctx), ranks_(ctx.ranks) {}
+Partitioner::Partitioner(const ir::Graph& global, PassContext& ctx, Axis axis)
+    : global_(global), ctx_(ctx), axis_(axis), ranks_(ctx.mesh().Size(axis)) {}
 
 Result<ir::Graph> Partitioner::Run() {
   local_.name = global_.name;
@@ -37,18 +38,22 @@ Result<ir::Graph> Partitioner::Run() {
 }
 
 Status Partitioner::Inputs() {
-  bool sequence = false;
+  bool found = false;
   for (const ir::GraphInput& in : global_.inputs) {
     const ir::Value& v = global_.value(in.value);
     const ValueId local = local_.AddInput(in, v.name, v.dtype, v.sizes, v.strides);
-    local_.value(local).placement = Placement::Replicated();
+    Place(local, Placement::Replicated());
     Record(in.value, Placement::Replicated(), local);
-    if (in.seq_dim < 0 || ranks_ == 1) continue;
-    sequence = true;
-    const int64_t length = v.int_sizes().at(in.seq_dim);
-    tags_[in.value] = Placement::Sharded(in.seq_dim, length, (length + ranks_ - 1) / ranks_);
+    const int dim = axis_ == Axis::kDp ? in.batch_dim : in.seq_dim;
+    if (dim < 0 || ranks_ == 1) continue;
+    found = true;
+    const int64_t length = v.int_sizes().at(dim);
+    tags_[in.value] = Placement::Sharded(dim, length, (length + ranks_ - 1) / ranks_);
   }
-  if (ranks_ > 1 && !sequence) {
+  if (ranks_ > 1 && !found && axis_ == Axis::kDp) {
+    return Error{Code::kBadInput, "no input has a batch dimension to shard", "", "leave dp out of the mesh"};
+  }
+  if (ranks_ > 1 && !found) {
     return Error{Code::kBadInput, "no input has a sequence dimension to shard", "", "name one with --shard INPUT:DIM"};
   }
   return Ok();
@@ -102,7 +107,7 @@ Status Partitioner::Process(ir::NodeId id) {
     if (!done) RETURN_IF_ERROR(Decompose(node, *where[i], &done));
   }
   if (done) return Ok();
-  return Gathered(node, rule ? "the op mixes rows of the sequence" : "the op has no partition rule");
+  return Gathered(node, rule ? fmt::format("the op mixes rows of the {}", subject()) : "the op has no partition rule");
 }
 
 // The sharded operand that decides: the first whose factor runs through to every result, else the first over
@@ -164,7 +169,7 @@ std::optional<Placement> Partitioner::TagOf(const Node& node, int result) const 
 Status Partitioner::ProcessReshape(const Node& node, const Placement& p) {
   const ValueId x = node.Operands()[0];
   const auto to = MapReshape(p, global_.value(x).int_sizes(), global_.value(node.results[0]).int_sizes());
-  if (!to) return Gathered(node, "the reshape splits the sharded sequence");
+  if (!to) return Gathered(node, fmt::format("the reshape splits the sharded {}", subject()));
   ASSIGN_OR_RETURN(const ValueId s, GetS(x, p));
   RETURN_IF_ERROR(EmitLocal(node, {s}, {*to}));
   primary_[node.results[0]] = *to;

@@ -1,5 +1,8 @@
-// Turns a global graph into one program for all ranks: local shapes, a placement on every value, and the
-// conversions between placements as explicit autosp.* nodes.
+// Turns a global graph into one program for all ranks along one axis of the mesh: local shapes, a placement on every
+// value, and the conversions between placements as explicit autosp.* nodes. Along sp the sequence is split, along dp the
+// batch. A mesh with both is two runs, dp first: to the second, the first one's conversions are ordinary ops, which
+// act along their own dim alone, and its placements stay on the values (where values are born in the second run
+// VerifyPlacements infers them).
 //
 // The calculus (DESIGN: placements R, S, P, V): an op runs replicated, all operands R and the result R, or
 // local, operands S or V. Values that depend on no sharded one stay unevaluated until somebody asks for them
@@ -20,11 +23,11 @@ namespace autospc::partition {
 
 class Partitioner {
  public:
-  // `global`: bound, canonical; user inputs carry seq_dim. Both must outlive the partitioner.
-  Partitioner(const ir::Graph& global, PassContext& ctx);
+  // `global`: bound, canonical; user inputs carry seq_dim and batch_dim. ctx must outlive the partitioner.
+  Partitioner(const ir::Graph& global, PassContext& ctx, Axis axis);
 
   // kUnsupported: under ctx.strict, an op that would have to be gathered; random ops without global index.
-  // kBadInput: no user input has a sequence dim though ctx.ranks > 1.
+  // kBadInput: no user input has a dim of the kind that the axis splits, though it has more ranks than one.
   Result<ir::Graph> Run();
 
  private:
@@ -74,6 +77,9 @@ class Partitioner {
 
   // special.cc: ops with handlers of their own. Each sets `done` where it took the node.
   Status Attention(const ir::Node& node);
+  Status AttentionOverBatch(const ir::Node& node, const ir::Placement& batch);
+  // Attention on these local operands, all results under `p`.
+  void EmitAttention(const ir::Node& node, std::vector<ir::Arg> args, const ir::Placement& p);
   Status Ulysses(const ir::Node& node, const ir::Placement& rows);
   Status AllGatherKv(const ir::Node& node, const ir::Placement& rows);
   Status CrossEntropy(const ir::Node& node, bool* done);
@@ -87,10 +93,19 @@ class Partitioner {
                              const ir::Node& like);
   void Same(ir::ValueId x, ir::ValueId y);  // x has y's forms
 
+  // "sequence" or "batch": what this run splits.
+  const char* subject() const { return axis_ == Axis::kDp ? "batch" : "sequence"; }
+  // The first of the runs over a mesh numbers the dropout sites.
+  bool is_first() const { return axis_ == Axis::kDp || ctx_.dp == 1; }
+  void Place(ir::ValueId local, const ir::Placement& p) {
+    (axis_ == Axis::kDp ? local_.value(local).dp_placement : local_.value(local).placement) = p;
+  }
+
   ir::Graph global_;  // a copy: decompositions add nodes to it
   ir::Graph local_;
   PassContext& ctx_;
-  const int64_t ranks_;
+  const Axis axis_;
+  const int64_t ranks_;  // along it
   std::map<ir::ValueId, Forms> forms_;
   std::map<ir::ValueId, ir::Placement> primary_;  // sharded or partial; absent: replicated, maybe not evaluated
   std::map<ir::ValueId, ir::Placement> tags_;     // of replicated values: how they would be sharded

@@ -443,6 +443,10 @@ const std::map<std::string_view, RuleFn>& Table() {
         {"slice", Some<WholeDim1>}, {"narrow", Some<WholeDim1>}, {"sort", Some<WholeDim1>}, {"argsort", Some<WholeDim1>},
         {"split", Some<WholeDim2>}, {"split_with_sizes", Some<WholeDim2>}, {"chunk", Some<WholeDim2>},
         {"tensor_split", Some<WholeDim2>}, {"topk", Some<WholeDim2>}, {"diff", Some<WholeDim2>},
+        // Conversions along another axis of the mesh than the one that is partitioned.
+        {"vary", Some<Pointwise>}, {"first", Some<Pointwise>}, {"all_reduce", Some<Pointwise>}, {"shard", Some<WholeDim1>},
+        {"all_gather", Some<WholeDim1>}, {"reduce_scatter", Some<WholeDim1>}, {"mask", Some<WholeDim1>},
+        {"pad_last", Some<WholeDim1>},
         {"select", Some<Select>}, {"unbind", Some<Select>}, {"cat", Some<Cat>}, {"stack", Some<Stack>},
         {"gather", Some<Gather>}, {"index_select", Some<IndexSelect>}, {"index", Index},
         {"sum", Some<Reduction<Combiner::kSum>>}, {"mean", Some<Reduction<Combiner::kMean>>},
@@ -521,7 +525,10 @@ std::optional<int> LinearOperand(const Node& node) {
   const std::string_view name = ir::ShortName(node.op);
   if (IsReshape(node)) return 0;
   if (OneOf(name, {"neg", "sum", "transpose", "permute", "t", "expand", "clone", "contiguous", "alias", "detach", "stop_gradient",
-                   "select", "slice", "mean", "positive"})) return 0;
+                   "select", "slice", "mean", "positive", "vary", "first", "shard", "all_gather", "reduce_scatter",
+                   "pad_last"})) return 0;
+  if (name == "all_reduce" && node.args[1].s == "sum") return 0;
+  if (name == "mask" && node.args[3].is_number() && node.args[3].number() == 0) return 0;
   if (name == "mul") return 0;  // or 1: the caller exchanges
   if (name == "div" && node.args.size() == 2) return 0;
   return std::nullopt;

@@ -1,6 +1,7 @@
 // Ops whose partition is more than a factor rule: attention, losses, dropout, shifts, reductions over the
 // sharded factor.
 #include <algorithm>
+#include <iterator>
 #include <set>
 
 #include "passes/partition/partitioner.h"
@@ -16,7 +17,7 @@ using ir::ValueId;
 namespace {
 
 // Arguments of autosp.attention, by position.
-enum : size_t { kQ, kK, kV, kVectors, kPredicate, kScale, kQSharded, kQValid, kKvMap, kHeadSharded, kHeads, kDropoutP, kSite };
+enum : size_t { kQ, kK, kV, kVectors, kPredicate, kScale, kQSharded, kQValid, kKvMap, kHeadSharded, kHeads, kDropoutP, kSite, kBatch };
 
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -41,11 +42,18 @@ std::vector<std::vector<int64_t>> KvTable(int64_t ranks, int64_t heads, int64_t 
 
 Status Partitioner::Attention(const Node& node) {
   Node& own = global_.node(node.id);
-  if (own.args[kDropoutP].number() > 0) own.args[kSite] = Arg::Int(next_site_++);
+  if (own.args[kDropoutP].number() > 0 && is_first()) own.args[kSite] = Arg::Int(next_site_++);
   const ValueId q = node.args[kQ].value;
   std::optional<Placement> rows;
   if (IsSharded(q)) rows = ShardOf(q);
   else if (tags_.contains(q)) rows = tags_.at(q);
+  if (axis_ == Axis::kDp) {
+    for (const size_t other : {kK, kV}) {
+      if (!rows && IsSharded(node.args[other].value)) rows = ShardOf(node.args[other].value);
+    }
+    if (!rows) return ProcessReplicated(node);
+    return Plain(*rows, 0) ? AttentionOverBatch(node, *rows) : Gathered(node, "its batch is not what is sharded");
+  }
   for (const size_t other : {kK, kV}) {  // few learned queries over a sharded sequence
     if (rows || !IsSharded(node.args[other].value)) continue;
     const int64_t length = global_.value(q).int_sizes()[2];
@@ -67,19 +75,41 @@ Status Partitioner::AllGatherKv(const Node& node, const Placement& rows) {
   }
   args[kQSharded] = Arg::Bool(true);
   args[kQValid] = Arg::Int(rows.valid);
+  EmitAttention(node, std::move(args), rows);
+  return Ok();
+}
+
+void Partitioner::EmitAttention(const Node& node, std::vector<Arg> args, const Placement& p) {
   std::vector<ValueId> results;
   for (ValueId r : node.results) {
     const ir::Value& v = global_.value(r);
-    const std::vector<int64_t> sizes = LocalSizes(r, rows);
+    const std::vector<int64_t> sizes = LocalSizes(r, p);
     const ValueId local = local_.AddValue(v.name, v.dtype, std::vector<Expr>(sizes.begin(), sizes.end()));
-    local_.value(local).placement = rows;
-    Record(r, rows, local);
-    primary_[r] = rows;
+    Place(local, p);
+    Record(r, p, local);
+    primary_[r] = p;
     results.push_back(local);
   }
   Node& copy = local_.node(local_.AddNode(node.op, std::move(args), std::move(results)));
   copy.source = node.source;
   copy.module = node.module;
+}
+
+// Each rank attends within its own rows of the batch. Vectors with one row for all of it are the same on every rank.
+Status Partitioner::AttentionOverBatch(const Node& node, const Placement& batch) {
+  std::vector<Arg> args = node.args;
+  for (const size_t i : {kQ, kK, kV}) {
+    ASSIGN_OR_RETURN(args[i].value, GetS(args[i].value, batch));
+  }
+  for (ValueId& v : args[kVectors].values) {
+    const bool own_row = global_.value(v).int_sizes()[0] == batch.valid;
+    ASSIGN_OR_RETURN(v, own_row ? GetS(v, batch) : GetV(v));
+  }
+  if (args[kDropoutP].number() > 0) {
+    args.resize(kBatch);
+    args.push_back(Arg::Int(batch.valid));
+  }
+  EmitAttention(node, std::move(args), batch);
   return Ok();
 }
 
@@ -142,12 +172,13 @@ Status Partitioner::Ulysses(const Node& node, const Placement& rows) {
   sizes[1] = local_heads;
   const auto result = [&](const std::string& name, ir::DType dtype, const std::vector<int64_t>& s) {
     const ValueId v = local_.AddValue(name, dtype, std::vector<Expr>(s.begin(), s.end()));
-    local_.value(v).placement = by_head;
+    Place(v, by_head);
     return v;
   };
   const ValueId o = result(out.name + "_heads", out.dtype, sizes);
   const ir::Value& lse = global_.value(node.results[1]);
   const ValueId l = result(lse.name, lse.dtype, {sizes[0], sizes[1], sizes[2]});
+  for (const ValueId v : {o, l}) local_.value(v).dp_placement = out.dp_placement;  // of dim 0, untouched
   Node& copy = local_.node(local_.AddNode(node.op, std::move(args), {o, l}));
   copy.source = node.source;
   copy.module = node.module;
@@ -211,38 +242,53 @@ Status Partitioner::CrossEntropy(const Node& node, bool* done) {
   return Ok();
 }
 
-// Drawn by global element index, so that every P, and recomputation, draws the same.
+// Drawn by global element index, so that every mesh, and recomputation, draws the same.
 Status Partitioner::Dropout(const Node& node) {
+  enum : size_t { kX, kP, kSiteOf, kSpLie, kDpLie = 7, kEnd = 11 };  // arguments of autosp.dropout
   const ValueId x = node.args[0].value, y = node.results[0];
   const double probability = node.args[1].number();
-  if (!node.args[2].b || probability == 0) {
+  const bool own = node.op == "autosp.dropout";  // the first run's
+  if (!own && (!node.args[2].b || probability == 0)) {
     if (IsSharded(x) || IsPartial(x) || forms_[x].r != ir::kNoValue) {
       Same(y, x);
       return Ok();
     }
-    Node& own = global_.node(node.id);
-    own.op = "aten.alias.default";
-    own.args = {Arg::Value(x)};
-    return ProcessReplicated(own);
+    Node& alias = global_.node(node.id);
+    alias.op = "aten.alias.default";
+    alias.args = {Arg::Value(x)};
+    return ProcessReplicated(alias);
   }
-  const int64_t site = next_site_++;
+  std::vector<Arg> args = node.args;
+  if (!own) {
+    args = {Arg::Value(x), Arg::Float(probability), Arg::Int(next_site_++)};
+    const Arg whole[] = {Arg::Int(-1), Arg::Int(0), Arg::Int(1), Arg::Int(1)};
+    args.insert(args.end(), std::begin(whole), std::end(whole));
+  }
   std::optional<Placement> p;
   if (IsSharded(x)) p = ShardOf(x);
   else if (tags_.contains(x) && !IsPartial(x)) p = tags_.at(x);
-  if (p) {
-    ASSIGN_OR_RETURN(const ValueId s, GetS(x, *p));
-    const ir::Value& v = local_.value(s);
-    Record(y, *p, Emit("autosp.dropout",
-                       {Arg::Value(s), Arg::Float(probability), Arg::Int(site), Arg::Int(p->dim), Arg::Int(p->valid),
-                        Arg::Int(p->outer), Arg::Int(p->inner)},
-                       v.dtype, v.int_sizes(), *p, &node));
-    primary_[y] = *p;
-    return Ok();
+  if (!p) {
+    Node& whole = global_.node(node.id);
+    whole.op = "autosp.dropout";
+    whole.args = std::move(args);
+    return ProcessReplicated(whole);
   }
-  Node& own = global_.node(node.id);
-  own.op = "autosp.dropout";
-  own.args = {Arg::Value(x), Arg::Float(probability), Arg::Int(site), Arg::Int(-1), Arg::Int(0), Arg::Int(1), Arg::Int(1)};
-  return ProcessReplicated(own);
+  const auto lie = [&](size_t first, const Placement& at) {
+    const Arg numbers[] = {Arg::Int(at.dim), Arg::Int(at.valid), Arg::Int(at.outer), Arg::Int(at.inner)};
+    std::copy(std::begin(numbers), std::end(numbers), args.begin() + static_cast<std::ptrdiff_t>(first));
+  };
+  if (axis_ == Axis::kDp) {
+    args.resize(kEnd);
+    lie(kDpLie, *p);
+  } else {
+    if (args.size() > kDpLie) lie(kDpLie, global_.value(x).dp_placement.Within(*p));
+    lie(kSpLie, *p);
+  }
+  ASSIGN_OR_RETURN(args[kX].value, GetS(x, *p));
+  const ir::Value& v = local_.value(args[kX].value);
+  Record(y, *p, Emit("autosp.dropout", std::move(args), v.dtype, v.int_sizes(), *p, &node));
+  primary_[y] = *p;
+  return Ok();
 }
 
 // x[:n] along the sharded dim keeps the layout: the rows that fall off become padding.

@@ -131,6 +131,7 @@ class Materialiser {
       const ValueId now = graph_.AddValue(value.name, value.dtype, value.sizes, value.strides);
       ir::Value& made = graph_.value(now);
       made.placement = value.placement;
+      made.dp_placement = value.dp_placement;
       made.byte_offset = value.byte_offset;
       if (value.base != kNoValue) made.base = new_base(value.base);
       results.push_back(now);

@@ -24,6 +24,7 @@ class Bucketing {
       : graph_(graph),
         order_(graph),
         users_(graph.AllUsers()),
+        mesh_(context.mesh()),
         ranks_(context.ranks),
         placed_(IsPlaced(graph)),
         scatters_(placed_ && ZeroStage(context) == 2) {
@@ -47,7 +48,8 @@ class Bucketing {
       const Node& node = graph_.node(order_.at(i));
       if (!IsGradientReduction(node)) continue;
       const Value& gradient = graph_.value(node.results[0]);
-      const Kind kind = {gradient.dtype, scatters_ && MayScatter(gradient.id)};
+      const Axis axis = ir::AxisOf(node);
+      const Kind kind = {gradient.dtype, axis, scatters_ && mesh_.Size(axis) == ranks_ && MayScatter(gradient.id)};
       if (gradient.bytes() >= limit_) {  // a bucket of its own; the small ones beside it go on gathering
         Bucket alone = {{node.id}, gradient.bytes()};
         Close(kind, alone, order_.Behind(i));
@@ -70,6 +72,7 @@ class Bucketing {
  private:
   struct Kind {
     ir::DType dtype;
+    Axis axis;  // along which they are summed
     bool scatter;
     auto operator<=>(const Kind&) const = default;
   };
@@ -135,15 +138,22 @@ class Bucketing {
       storages.push_back(as_they_lie.back() ? order_.Owner(x) : Clone(x, id));
     }
     if (nodes.size() == 1) {
-      Add("autosp.all_reduce_", {Arg::Value(storages[0]), Arg::String("sum")}, {}, before, nodes[0]);
+      Add("autosp.all_reduce_", WithAxisOf(nodes[0], Arg::Value(storages[0])), {}, before, nodes[0]);
     } else {
-      Add("autosp.all_reduce_coalesced_", {Arg::Values(storages), Arg::String("sum")}, {}, before, nodes.back());
+      Add("autosp.all_reduce_coalesced_", WithAxisOf(nodes[0], Arg::Values(storages)), {}, before, nodes.back());
     }
     for (size_t i = 0; i < nodes.size(); ++i) {
       const Value& x = graph_.value(graph_.node(nodes[i]).args[0].value);
       const std::vector<ir::Expr> sizes = x.sizes, strides = as_they_lie[i] ? x.strides : ContiguousStrides(x.sizes);
       replaced_[graph_.node(nodes[i]).results[0]] = ViewOf(storages[i], sizes, strides, before, nodes[i]);
     }
+  }
+
+  // An all-reduce's arguments with another operand.
+  std::vector<Arg> WithAxisOf(NodeId reduction, Arg operand) const {
+    std::vector<Arg> args = graph_.node(reduction).args;
+    args[0] = std::move(operand);
+    return args;
   }
 
   // Each rank gets its own block of each sum, and the gradients die.
@@ -154,7 +164,7 @@ class Bucketing {
       const Value& x = graph_.value(addends.back());
       const int64_t n = x.numel();
       blocks.push_back(graph_.AddValue("gradient_block", x.dtype, {ir::Expr(BlockLength(n, ranks_))}, {ir::Expr(1)}));
-      graph_.value(blocks.back()).placement = BlockPlacement(n, ranks_);
+      placed_.Put(&graph_.value(blocks.back()), BlockPlacement(n, ranks_));
       scattered_[graph_.node(id).results[0]] = blocks.back();
     }
     Add("autosp.reduce_scatter_coalesced", {Arg::Values(addends)}, blocks, before, nodes.back());
@@ -163,9 +173,10 @@ class Bucketing {
   // `x` row-major in a storage of its own, made when it is born.
   ValueId Clone(ValueId x, NodeId before) {
     const Value& value = graph_.value(x);
-    const ir::Placement placement = value.placement;
+    const ir::Placement placement = value.placement, dp_placement = value.dp_placement;
     const ValueId copy = graph_.AddValue("addend", value.dtype, value.sizes, ContiguousStrides(value.sizes));
     graph_.value(copy).placement = placement;
+    graph_.value(copy).dp_placement = dp_placement;
     Add("aten.clone.default", {Arg::Value(x), Arg::MemoryFormat("contiguous")}, {copy}, before, before);
     return copy;
   }
@@ -174,7 +185,7 @@ class Bucketing {
                  NodeId before, NodeId like) {
     const ValueId v = graph_.AddValue("gradient", graph_.value(storage).dtype, sizes, strides);
     graph_.value(v).base = storage;
-    if (placed_) graph_.value(v).placement = ir::Placement::Replicated();
+    placed_.Put(&graph_.value(v), ir::Placement::Replicated());
     Add("aten.as_strided.default", {Arg::Value(storage), Arg::Ints(sizes), Arg::Ints(strides), Arg::Int(0)}, {v},
         before, like);
     return v;
@@ -280,8 +291,9 @@ class Bucketing {
   Graph& graph_;
   Order order_;
   std::map<ValueId, std::vector<NodeId>> users_;
+  Mesh mesh_;
   int ranks_;
-  bool placed_;
+  PlacedAxes placed_;
   bool scatters_;
   int64_t gradient_bytes_ = 0, limit_ = 0;
   std::set<ValueId> gradients_, other_outputs_;
@@ -293,9 +305,10 @@ class Bucketing {
 }  // namespace
 
 Result<bool> BucketGradients(Graph& graph, PassContext& context) {
+  const int merged = context.dp > 1 ? MergeReductions(graph) : 0;
   Bucketing bucketing(graph, context);
   context.chosen_bucket_bytes = bucketing.limit();
-  return bucketing.Run();
+  return bucketing.Run() || merged > 0;
 }
 
 }  // namespace autospc::step

@@ -23,9 +23,10 @@ Node& AddStep(Graph& graph, std::string op, std::vector<Arg> args, std::vector<V
 // `v`'s contents in a storage of its own.
 ValueId Clone(Graph& graph, ValueId v, const std::string& module) {
   const ir::Value& x = graph.value(v);
-  const ir::Placement placement = x.placement;
+  const ir::Placement placement = x.placement, dp_placement = x.dp_placement;
   const ValueId copy = graph.AddValue("old", x.dtype, x.sizes, ContiguousStrides(x.sizes));
   graph.value(copy).placement = placement;
+  graph.value(copy).dp_placement = dp_placement;
   AddStep(graph, "aten.clone.default", {Arg::Value(v), Arg::MemoryFormat("contiguous")}, {copy}, module);
   return copy;
 }

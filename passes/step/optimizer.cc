@@ -112,12 +112,13 @@ class Optimizer {
   void AddUp(Trained& t, ValueId other) {
     t.final_at = std::max(t.final_at, order_.final_at(other));
     // Under ZeRO 2 one may be whole and the other the rank's block: then the sum is a block.
-    const bool block = graph_.value(t.gradient).placement.is_sharded() || graph_.value(other).placement.is_sharded();
+    const bool block = IsSharded(graph_.value(t.gradient)) || IsSharded(graph_.value(other));
     const ValueId a = block ? OwnBlock(t.gradient, t) : t.gradient, b = block ? OwnBlock(other, t) : other;
     const Value& g = graph_.value(a);
-    const ir::Placement placement = g.placement;
+    const ir::Placement placement = g.placement, dp_placement = g.dp_placement;
     const ValueId sum = graph_.AddValue("tied_gradient", g.dtype, g.sizes, ContiguousStrides(g.sizes));
     graph_.value(sum).placement = placement;
+    graph_.value(sum).dp_placement = dp_placement;
     Add("aten.add.Tensor", {Arg::Value(a), Arg::Value(b), Arg::Int(1)}, {sum}, order_.Behind(t.final_at), t.name);
     t.gradient = sum;
   }
@@ -125,11 +126,11 @@ class Optimizer {
   // `gradient` itself if it is a block already.
   ValueId OwnBlock(ValueId gradient, const Trained& t) {
     const Value& g = graph_.value(gradient);
-    if (g.placement.is_sharded()) return gradient;
+    if (IsSharded(g)) return gradient;
     const int64_t n = g.numel();
     const ValueId block =
         graph_.AddValue("gradient_block", g.dtype, {ir::Expr(BlockLength(n, context_.ranks))}, {ir::Expr(1)});
-    graph_.value(block).placement = BlockPlacement(n, context_.ranks);
+    placed_.Put(&graph_.value(block), BlockPlacement(n, context_.ranks));
     Add("autosp.own_block", {Arg::Value(gradient)}, {block}, order_.Behind(t.final_at), t.name);
     return block;
   }
@@ -190,7 +191,9 @@ class Optimizer {
     if (squares != kNoValue) {
       const ValueId sum = Scalar("squares", ir::Placement::Replicated()),
                     root = Scalar("norm", ir::Placement::Replicated());
-      Add("autosp.all_reduce", {Arg::Value(squares), Arg::String("sum")}, {sum}, ir::kNoNode, "");
+      std::vector<Arg> over_all = {Arg::Value(squares), Arg::String("sum")};
+      if (context_.dp > 1) over_all.push_back(Arg::String(std::string(Name(Axis::kWorld))));
+      Add("autosp.all_reduce", std::move(over_all), {sum}, ir::kNoNode, "");
       Add("aten.sqrt.default", {Arg::Value(sum)}, {root}, ir::kNoNode, "");
       norms.push_back(root);
     }
@@ -199,7 +202,7 @@ class Optimizer {
 
   ValueId Scalar(const char* name, ir::Placement placement) {
     const ValueId v = graph_.AddValue(name, DType::kFloat64, {});
-    graph_.value(v).placement = placement;
+    placed_.Put(&graph_.value(v), placement);
     return v;
   }
 
@@ -228,7 +231,7 @@ class Optimizer {
       const std::string name = t.name + suffix;
       if (!shard) return Arg::Value(AddState(name, wide, sizes, strides));
       const ValueId v = AddState(name, wide, {ir::Expr(BlockLength(n, context_.ranks))}, {ir::Expr(1)});
-      graph_.value(v).placement = BlockPlacement(n, context_.ranks);
+      placed_.Put(&graph_.value(v), BlockPlacement(n, context_.ranks));
       return Arg::Value(v);
     };
     const Arg gradient = Arg::Value(shard ? t.block : t.gradient);
@@ -289,7 +292,7 @@ class Optimizer {
   }
 
   void Place(ValueId v) {
-    if (placed_) graph_.value(v).placement = ir::Placement::Replicated();
+    placed_.Put(&graph_.value(v), ir::Placement::Replicated());
   }
 
   void Add(std::string op, std::vector<Arg> args, std::vector<ValueId> results, NodeId before,
@@ -302,7 +305,7 @@ class Optimizer {
   Graph& graph_;
   const PassContext& context_;
   const Order order_;
-  const bool placed_;
+  const PlacedAxes placed_;
   const int stage_;
   std::vector<Trained> trained_;
   ValueId lr_ = kNoValue, step_ = kNoValue, clip_ = kNoValue;

@@ -54,9 +54,13 @@ int Order::born(ValueId v) const {
 
 int Order::final_at(ValueId v) const { return std::max(born(v), last_write_[owner_[v]]); }
 
-bool IsPlaced(const ir::Graph& graph) {
-  return std::any_of(graph.inputs.begin(), graph.inputs.end(),
-                     [&](const ir::GraphInput& in) { return !graph.value(in.value).placement.is_none(); });
+PlacedAxes IsPlaced(const ir::Graph& graph) {
+  PlacedAxes axes;
+  for (const ir::GraphInput& in : graph.inputs) {
+    axes.sp = axes.sp || !graph.value(in.value).placement.is_none();
+    axes.dp = axes.dp || !graph.value(in.value).dp_placement.is_none();
+  }
+  return axes;
 }
 
 std::vector<ir::Expr> ContiguousStrides(const std::vector<ir::Expr>& sizes) {

@@ -35,8 +35,20 @@ class Order {
   std::vector<int> last_use_, last_write_;  // by owner
 };
 
-// Whether values of this graph have placements.
-bool IsPlaced(const ir::Graph& graph);
+// The axes of the mesh along which values of a graph have placements.
+struct PlacedAxes {
+  bool sp = false, dp = false;
+
+  explicit operator bool() const { return sp || dp; }
+  // The same along all of them.
+  void Put(ir::Value* value, const ir::Placement& p) const {
+    if (sp) value->placement = p;
+    if (dp) value->dp_placement = p;
+  }
+};
+PlacedAxes IsPlaced(const ir::Graph& graph);
+// Along any axis.
+inline bool IsSharded(const ir::Value& v) { return v.placement.is_sharded() || v.dp_placement.is_sharded(); }
 
 // Strides of a contiguous tensor.
 std::vector<ir::Expr> ContiguousStrides(const std::vector<ir::Expr>& sizes);

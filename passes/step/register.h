@@ -22,10 +22,14 @@ namespace step {
 using autospc::RegisterStepPasses;
 using autospc::StepPipeline;
 
+// A sum over one axis of the mesh of a sum over the other, of which nothing else reads the inner one, becomes one sum over
+// all ranks: the gradients of parameters, the loss and its count. Returns how many.
+int MergeReductions(ir::Graph& graph);
+
 // autosp.all_reduce nodes of the backward phase whose result is a gradient and nothing else become buckets of
-// one dtype, in the order in which gradients are born. A bucket is closed when the next gradient would take it over
-// context.bucket_bytes (sets context.chosen_bucket_bytes); one that fills a bucket alone is reduced at once. Gradients
-// are reduced in place, where they lie (all_reduce_, all_reduce_coalesced_); an addend that something else reads, or
+// one dtype and axis (on a mesh with dp after MergeReductions), in the order in which gradients are born. A bucket is
+// closed when the next gradient would take it over context.bucket_bytes (sets context.chosen_bucket_bytes); one that
+// fills a bucket alone is reduced at once. Gradients are reduced in place, where they lie (all_reduce_, all_reduce_coalesced_); an addend that something else reads, or
 // that shares its storage, is cloned. No reduction is added.
 // ZeRO 2: reduce_scatter_coalesced instead, and a kGradient output is the rank's own block, S; a gradient that is a
 // view of other layout than its reduction stays whole.

@@ -52,8 +52,11 @@ struct AttentionArgs {
   std::span<const int> kv_heads;            // [Hq]: the kv head that each query head reads
   std::span<const int64_t> global_heads;    // [Hq]: the query heads' global indices; empty: 0, 1, … (dropout alone)
   int64_t heads = 0;                        // query heads of all ranks (dropout alone)
+  // Row b of the batch is global row min(batch_start + b, batch - 1), or b where batch is 0 (dropout alone).
+  int64_t batch_start = 0;
+  int64_t batch = 0;
   double dropout_p = 0;
-  uint64_t seed = 0;  // of the dropout, with `site`; element ((b*heads + global head)*q_valid + position)*Sk + key
+  uint64_t seed = 0;  // of the dropout, with `site`; element ((global b*heads + global head)*q_valid + position)*Sk + key
   int64_t site = 0;
   AttentionView out;    // [B, Hq, Sq, Dv]; written by the forward pass, read by the backward pass
   void* lse = nullptr;  // [B, Hq, Sq] contiguous, float32 (float64 for float64); -inf for an empty row

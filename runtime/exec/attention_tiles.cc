@@ -118,7 +118,8 @@ void StoreTile(Matrix<const T> from, const AttentionView& view, c10::ScalarType 
 
 HeadMask::HeadMask(const AttentionArgs& args, int64_t b, int64_t head) : args_(args) {
   const int64_t global = args.global_heads.empty() ? head : args.global_heads[static_cast<size_t>(head)];
-  global_row_ = (b * args.heads + global) * args.q_valid;
+  const int64_t row = args.batch > 0 ? std::min(args.batch_start + b, args.batch - 1) : b;
+  global_row_ = (row * args.heads + global) * args.q_valid;
   for (size_t i = 0; i < args.vectors.size(); ++i) {
     const AttentionVector& v = args.vectors[i];
     const bool is_bool = v.dtype == c10::ScalarType::Bool;

@@ -13,6 +13,7 @@
 #include <string_view>
 #include <vector>
 
+#include "runtime/base/mesh.h"
 #include "runtime/base/result.h"
 #include "runtime/package/program_generated.h"
 
@@ -22,12 +23,24 @@ class Communicator;
 
 namespace autospc::exec {
 
+// The ranks among which a collective runs, and this rank's place among them.
+struct Group {
+  int rank = 0;
+  int size = 1;
+  Communicator* communicator = nullptr;  // of `size` ranks; may be null where that is 1
+};
+
 // What differs from rank to rank and from step to step.
 struct Context {
-  int rank = 0;
+  int rank = 0;  // of all
   int world_size = 1;
   Communicator* communicator = nullptr;  // of world_size ranks
-  uint64_t seed = 0;                     // of dropout, in this step
+  Group sp, dp;
+  uint64_t seed = 0;  // of dropout, in this step
+
+  Group GroupOf(Axis axis) const {
+    return axis == Axis::kSp ? sp : axis == Axis::kDp ? dp : Group{rank, world_size, communicator};
+  }
 };
 
 struct CallArg {
@@ -39,6 +52,7 @@ struct CallArg {
 struct Call {
   const Context* context = nullptr;
   const program::InstructionT* instruction = nullptr;
+  Group ranks;                      // see group()
   std::vector<CallArg> args;        // in schema order
   std::vector<at::Tensor> outputs;  // views of the planned buffers; undefined where nobody wants the result
   std::span<std::byte> workspace;   // empty if none was planned
@@ -52,6 +66,8 @@ struct Call {
   c10::Scalar Number(size_t i) const;
   const std::vector<int64_t>& Ints(size_t i) const { return args[i].arg->ints; }
   std::string_view String(size_t i) const { return args[i].arg->s; }
+  // Along the axis that the op's last argument names, else along the op's usual one.
+  const Group& group() const { return ranks; }
 };
 
 c10::ScalarType ToScalarType(program::DType dtype);

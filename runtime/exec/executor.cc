@@ -56,6 +56,13 @@ double ThreadSeconds() {
   return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
 }
 
+// The axis along which an instruction acts; nullopt: its axis argument names none.
+std::optional<Axis> AxisOf(const program::InstructionT& instruction) {
+  const std::optional<size_t> at = AxisArgument(instruction.op);
+  if (!at || instruction.args.size() <= *at) return UsualAxis(instruction.op);
+  return ParseAxis(instruction.args[*at]->s);
+}
+
 bool IsUpdate(OutputKind kind) {
   return kind == OutputKind::BufferUpdate || kind == OutputKind::ParameterUpdate || kind == OutputKind::StateUpdate;
 }
@@ -74,7 +81,8 @@ Result<std::unique_ptr<Executor>> Executor::Create(std::shared_ptr<const program
   auto executor = std::unique_ptr<Executor>(new Executor);
   executor->program_ = std::move(program);
   executor->seed_ = options.seed;
-  executor->context_ = {options.rank, executor->program_->world_size, options.communicator, options.seed};
+  executor->context_.seed = options.seed;
+  RETURN_IF_ERROR(executor->MakeGroups(options));
   try {
     RETURN_IF_ERROR(executor->MakeStorages(options));
     RETURN_IF_ERROR(executor->MakeTensors());
@@ -87,6 +95,33 @@ Result<std::unique_ptr<Executor>> Executor::Create(std::shared_ptr<const program
 }
 
 Executor::~Executor() = default;
+
+// The groups of this rank along each axis of the mesh.
+Status Executor::MakeGroups(const ExecutorOptions& options) {
+  if (program_->dp < 1 || program_->world_size % program_->dp != 0) {
+    return Malformed(fmt::format("{} ranks do not make a mesh with dp {}", program_->world_size, program_->dp));
+  }
+  const Mesh mesh(program_->world_size / program_->dp, program_->dp);
+  context_.rank = options.rank;
+  context_.world_size = mesh.ranks();
+  context_.communicator = options.communicator;
+  const auto make = [&](Axis axis, std::unique_ptr<Communicator>* own, Group* group) -> Status {
+    group->rank = mesh.Index(axis, options.rank);
+    group->size = mesh.Size(axis);
+    group->communicator = options.communicator;
+    if (group->size == 1 || group->size == mesh.ranks()) return Ok();
+    std::vector<int> members;
+    for (int r = 0; r < mesh.ranks(); ++r) {
+      const Axis other = axis == Axis::kSp ? Axis::kDp : Axis::kSp;
+      if (mesh.Index(other, r) == mesh.Index(other, options.rank)) members.push_back(r);
+    }
+    ASSIGN_OR_RETURN(*own, options.communicator->Group(members));
+    group->communicator = own->get();
+    return Ok();
+  };
+  RETURN_IF_ERROR(make(Axis::kSp, &sp_, &context_.sp));
+  return make(Axis::kDp, &dp_, &context_.dp);
+}
 
 Status Executor::MakeStorages(const ExecutorOptions& options) {
   if (program_->arena_bytes < 0) return Malformed("the arena's size is negative");
@@ -159,6 +194,9 @@ Status Executor::MakeCalls() {
       call->workspace = {static_cast<std::byte*>(storages_[ins.workspace]),
                          static_cast<size_t>(program_->storages[ins.workspace]->bytes)};
     }
+    const std::optional<Axis> axis = AxisOf(ins);
+    if (!axis) return Locate(Malformed("its last argument is no axis of the mesh"), n);
+    call->ranks = context_.GroupOf(*axis);
     if (const KernelMaker* maker = KernelTable::Get().Find(ins.op)) {
       Result<Kernel> kernel = (*maker)(*call);
       if (!kernel.ok()) return Locate(std::move(kernel).error(), n);

@@ -73,6 +73,7 @@ class Executor {
  private:
   struct Update;  // an output that goes to a persistent storage
   Executor() = default;
+  Status MakeGroups(const ExecutorOptions& options);
   Status MakeStorages(const ExecutorOptions& options);
   Status MakeTensors();
   Status MakeCalls();
@@ -82,6 +83,7 @@ class Executor {
 
   std::shared_ptr<const program::ProgramT> program_;
   Context context_;
+  std::unique_ptr<Communicator> sp_, dp_;  // of a mesh with both axes; else the one group is the world
   uint64_t seed_ = 0;
   Region arena_;
   std::vector<Region> own_;      // persistent storages of our own

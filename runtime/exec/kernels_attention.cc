@@ -30,14 +30,14 @@ Result<std::shared_ptr<Attention>> Resolve(const Call& c, size_t q, size_t rest)
   args.k = ViewOf(c.Tensor(q + 1));
   args.v = ViewOf(c.Tensor(q + 2));
   args.scale = c.Float(rest + 1);
-  args.q_start = c.Bool(rest + 2) ? c.context->rank * args.q.sizes[2] : 0;
+  args.q_start = c.Bool(rest + 2) ? c.context->sp.rank * args.q.sizes[2] : 0;
   args.q_valid = c.Int(rest + 3);
   const std::vector<int64_t>& map = c.Ints(rest + 4);
-  const int64_t heads = args.q.sizes[1], kv_heads = args.k.sizes[1], rank = c.context->rank;
-  if (!map.empty() && static_cast<int64_t>(map.size()) != heads * c.context->world_size) {
+  const int64_t heads = args.q.sizes[1], kv_heads = args.k.sizes[1], rank = c.context->sp.rank;
+  if (!map.empty() && static_cast<int64_t>(map.size()) != heads * c.context->sp.size) {
     return Error{Code::kBadInput,
                  fmt::format("the map from query to kv heads has {} entries for {} heads on {} ranks", map.size(),
-                             heads, c.context->world_size),
+                             heads, c.context->sp.size),
                  "", "compile the model again"};
   }
   args.heads = c.Int(rest + 6);
@@ -47,6 +47,9 @@ Result<std::shared_ptr<Attention>> Resolve(const Call& c, size_t q, size_t rest)
   }
   args.dropout_p = c.Float(rest + 7);
   args.site = c.Int(rest + 8);
+  args.batch = c.Has(rest + 9) ? c.Int(rest + 9) : 0;
+  args.batch_start = args.batch > 0 ? c.context->dp.rank * args.q.sizes[0] : 0;
+  if (args.batch < 0) return Error{Code::kBadInput, "attention has a negative batch", "", "compile the model again"};
   args.vectors = a->vectors;
   args.predicate = &a->predicate;
   args.kv_heads = a->kv_heads;

@@ -28,13 +28,13 @@ std::vector<int64_t> ByteSizes(const std::vector<at::Tensor>& xs) {
 
 // xs, op. Neighbours that fill a round together travel as one.
 Status AllReduceCoalesced(const Call& c) {
-  const int ranks = c.context->world_size;
+  const int ranks = c.group().size;
   if (ranks == 1) return Ok();
   ASSIGN_OR_RETURN(const ReduceOp op, ParseReduceOp(c.String(1)));
   const std::vector<at::Tensor>& xs = c.Tensors(0);
   const at::ScalarType type = xs[0].scalar_type();
   const int64_t element = static_cast<int64_t>(xs[0].element_size());
-  Communicator& comm = *c.context->communicator;
+  Communicator& comm = *c.group().communicator;
   const CoalescedReduce plan = PlanCoalescedReduce(ByteSizes(xs), element, ranks);
   const at::Tensor staging = Buffer(plan.staging_bytes), together = Buffer(plan.packed_bytes);
   for (const auto& [first, behind] : plan.groups) {

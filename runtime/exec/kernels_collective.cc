@@ -55,7 +55,7 @@ int64_t Rounded(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 // `taken`: bytes of the workspace that are in use already.
 Status ReduceInPlace(const Call& c, const at::Tensor& x, std::string_view op_name, int64_t taken = 0) {
   ASSIGN_OR_RETURN(const ReduceOp op, ParseReduceOp(op_name));
-  Communicator& comm = *c.context->communicator;
+  Communicator& comm = *c.group().communicator;
   // What the plan gave, in whole elements; at least what one round needs.
   const int64_t staging_bytes =
       std::max<int64_t>(comm.MinStaging(x.scalar_type()),
@@ -67,7 +67,7 @@ Status ReduceInPlace(const Call& c, const at::Tensor& x, std::string_view op_nam
 Status AllReduce(const Call& c) {
   const at::Tensor& out = c.outputs[0];
   if (out.data_ptr() != c.Tensor(0).data_ptr()) out.copy_(c.Tensor(0));
-  if (c.context->world_size == 1) return Ok();
+  if (c.group().size == 1) return Ok();
   if (IsDense(out)) return ReduceInPlace(c, out, c.String(1));
   at::Tensor dense = Staging(out.sizes(), out);
   dense.copy_(out);
@@ -77,7 +77,7 @@ Status AllReduce(const Call& c) {
 }
 
 Status AllReduceInPlace(const Call& c) {
-  if (c.context->world_size == 1) return Ok();
+  if (c.group().size == 1) return Ok();
   return ReduceInPlace(c, c.Tensor(0), c.String(1));
 }
 
@@ -85,15 +85,15 @@ Status AllReduceInPlace(const Call& c) {
 Status AllGather(const Call& c) {
   const at::Tensor& x = c.Tensor(0);
   const at::Tensor& out = c.outputs[0];
-  const int64_t dim = c.Int(1), valid = c.Int(2), block = x.size(dim), ranks = c.context->world_size;
+  const int64_t dim = c.Int(1), valid = c.Int(2), block = x.size(dim), ranks = c.group().size;
   if (ranks == 1) {
     out.copy_(x.narrow(dim, 0, valid));
     return Ok();
   }
   at::Tensor all = Staging(Pieces(ranks, x.sizes(), dim, block), x);
-  const at::Tensor mine = all.select(0, c.context->rank);
+  const at::Tensor mine = all.select(0, c.group().rank);
   mine.copy_(x);
-  RETURN_IF_ERROR(autospc::AllGather(*c.context->communicator, mine, all));
+  RETURN_IF_ERROR(autospc::AllGather(*c.group().communicator, mine, all));
   Join(all, dim, block, valid, out);
   return Ok();
 }
@@ -102,7 +102,7 @@ Status AllGather(const Call& c) {
 Status ReduceScatter(const Call& c) {
   const at::Tensor& x = c.Tensor(0);
   const at::Tensor& out = c.outputs[0];
-  const int64_t dim = c.Int(1), block = c.Int(2), ranks = c.context->world_size;
+  const int64_t dim = c.Int(1), block = c.Int(2), ranks = c.group().size;
   const bool zero = c.Bool(3);
   if (ranks == 1) {
     CopyPadded(x, dim, 0, block, zero, out);
@@ -113,7 +113,7 @@ Status ReduceScatter(const Call& c) {
   at::Tensor received = Staging(send.sizes(), x);
   // The sums go where the pieces sent away were.
   const at::Tensor sum = send.select(0, 0);
-  RETURN_IF_ERROR(autospc::ReduceScatter(*c.context->communicator, send, sum, ReduceOp::kSum, received));
+  RETURN_IF_ERROR(autospc::ReduceScatter(*c.group().communicator, send, sum, ReduceOp::kSum, received));
   out.copy_(sum);
   return Ok();
 }
@@ -124,7 +124,7 @@ Status AllToAll(const Call& c) {
   const at::Tensor& out = c.outputs[0];
   const int64_t from = c.Int(1), from_valid = c.Int(2), to = c.Int(3), to_block = c.Int(4);
   const bool zero = c.Bool(5);
-  const int64_t ranks = c.context->world_size, block = x.size(from);
+  const int64_t ranks = c.group().size, block = x.size(from);
   if (ranks == 1) {
     CopyPadded(x.narrow(from, 0, from_valid), to, 0, to_block, zero, out);
     return Ok();
@@ -132,7 +132,7 @@ Status AllToAll(const Call& c) {
   at::Tensor send = Staging(Pieces(ranks, x.sizes(), to, to_block), x);
   for (int64_t r = 0; r < ranks; ++r) CopyPadded(x, to, r * to_block, to_block, zero, send.select(0, r));
   at::Tensor received = Staging(send.sizes(), x);
-  RETURN_IF_ERROR(autospc::AllToAll(*c.context->communicator, send, received));
+  RETURN_IF_ERROR(autospc::AllToAll(*c.group().communicator, send, received));
   Join(received, from, block, from_valid, out);
   return Ok();
 }
@@ -142,11 +142,11 @@ Status AllToAll(const Call& c) {
 Status PadLast(const Call& c) {
   const at::Tensor& x = c.Tensor(0);
   const at::Tensor& out = c.outputs[0];
-  const int64_t dim = c.Int(1), valid = c.Int(2), block = x.size(dim), rank = c.context->rank;
+  const int64_t dim = c.Int(1), valid = c.Int(2), block = x.size(dim), rank = c.group().rank;
   if (out.data_ptr() != x.data_ptr() || out.strides() != x.strides()) out.copy_(x);
   const int64_t owner = (valid - 1) / block;
   const int64_t have = std::clamp<int64_t>(valid - rank * block, 0, block);
-  if (owner == c.context->world_size - 1) {  // only the last rank has padding, and its own last row
+  if (owner == c.group().size - 1) {  // only the last rank has padding, and its own last row
     if (have < block) {
       const at::Tensor rest = out.narrow(dim, have, block - have);
       rest.copy_(out.narrow(dim, have - 1, 1).expand_as(rest));
@@ -155,7 +155,7 @@ Status PadLast(const Call& c) {
   }
   at::Tensor row = Staging(Pieces(1, x.sizes(), dim, 1), x).select(0, 0);
   if (rank == owner) row.copy_(out.narrow(dim, (valid - 1) % block, 1));
-  RETURN_IF_ERROR(autospc::Broadcast(*c.context->communicator, row, static_cast<int>(owner)));
+  RETURN_IF_ERROR(autospc::Broadcast(*c.group().communicator, row, static_cast<int>(owner)));
   if (have < block) {
     const at::Tensor rest = out.narrow(dim, have, block - have);
     rest.copy_(row.expand_as(rest));
@@ -165,7 +165,7 @@ Status PadLast(const Call& c) {
 
 // x, dim, block, zero.
 Status Shard(const Call& c) {
-  CopyPadded(c.Tensor(0), c.Int(1), c.context->rank * c.Int(2), c.Int(2), c.Bool(3), c.outputs[0]);
+  CopyPadded(c.Tensor(0), c.Int(1), c.group().rank * c.Int(2), c.Int(2), c.Bool(3), c.outputs[0]);
   return Ok();
 }
 

@@ -4,6 +4,10 @@
 #include <ATen/ops/empty.h>
 
 #include <algorithm>
+#include <array>
+#include <optional>
+#include <utility>
+#include <vector>
 
 #include "runtime/exec/call.h"
 #include "runtime/exec/philox.h"
@@ -17,11 +21,11 @@ bool SamePlace(const at::Tensor& a, const at::Tensor& b) {
 
 // Rows of this rank that are no padding.
 int64_t ValidRows(const Call& c, int64_t block, int64_t valid) {
-  return std::clamp<int64_t>(valid - c.context->rank * block, 0, block);
+  return std::clamp<int64_t>(valid - c.group().rank * block, 0, block);
 }
 
 Status First(const Call& c) {
-  if (c.context->rank != 0) {
+  if (c.group().rank != 0) {
     c.outputs[0].zero_();
   } else if (!SamePlace(c.outputs[0], c.Tensor(0))) {
     c.outputs[0].copy_(c.Tensor(0));
@@ -43,7 +47,7 @@ Status Mask(const Call& c) {
 // start, step, block, valid, dtype.
 Status Positions(const Call& c) {
   const at::Tensor& out = c.outputs[0];
-  const int64_t first = c.context->rank * c.Int(2), last = c.Int(3) - 1;
+  const int64_t first = c.group().rank * c.Int(2), last = c.Int(3) - 1;
   if (c10::isIntegralType(out.scalar_type(), /*includeBool=*/true)) {
     AT_DISPATCH_INTEGRAL_TYPES_AND(at::kBool, out.scalar_type(), "positions", [&] {
       scalar_t* p = out.data_ptr<scalar_t>();
@@ -73,24 +77,78 @@ int64_t Offset(int64_t i, at::IntArrayRef sizes, at::IntArrayRef strides) {
   return offset;
 }
 
-// x, p, site, dim, valid, outer, inner. x is [before, outer * block * inner, after]; each run of `after`
-// elements has consecutive global indices.
+// A stretch of x's dims in row-major order: `local` rows here, `global` of them in all, from `start` on; rows past the end
+// are its last one.
+struct Extent {
+  int64_t local = 1, global = 1, start = 0;
+};
+
+Extent Whole(int64_t size) { return {size, size, 0}; }
+
+// How one axis splits a dim: outer * block * inner long here, outer * valid * inner in all.
+struct Split {
+  int64_t dim = -1, valid = 0, outer = 1, inner = 1, rank = 0;
+};
+
+// `whole` rows that `s` splits as [outer, block, inner].
+std::array<Extent, 3> SplitUp(int64_t whole, const Split& s) {
+  const int64_t block = whole / std::max<int64_t>(s.outer * s.inner, 1);
+  return {Whole(s.outer), Extent{block, s.valid, s.rank * block}, Whole(s.inner)};
+}
+
+// x's sizes with each axis' split as extents of its own, those after the last split joined to one at the end. nullopt:
+// the splits do not fit x.
+std::optional<std::vector<Extent>> Extents(at::IntArrayRef sizes, const Split& sp, const Split& dp) {
+  std::vector<Extent> extents;
+  const int64_t last = std::max(sp.dim, dp.dim);
+  int64_t after = 1;
+  for (int64_t d = 0; d < static_cast<int64_t>(sizes.size()); ++d) {
+    if (d > last) {
+      after *= sizes[d];
+    } else if (d != sp.dim && d != dp.dim) {
+      extents.push_back(Whole(sizes[d]));
+    } else if (sp.dim != dp.dim) {
+      for (const Extent& e : SplitUp(sizes[d], d == sp.dim ? sp : dp)) extents.push_back(e);
+    } else {
+      // Both axes in one dim ([B, S] flattened): one's rows lie inside the other's. The geometry of each is that of the
+      // other's shares.
+      const std::array<Extent, 3> by_dp = SplitUp(sizes[d], dp), by_sp = SplitUp(sizes[d], sp);
+      const bool dp_outside = dp.inner % std::max<int64_t>(by_sp[1].local * sp.inner, 1) == 0 &&
+                              sp.outer % std::max<int64_t>(dp.outer * by_dp[1].local, 1) == 0;
+      const auto& [out, in] = dp_outside ? std::pair(by_dp, by_sp) : std::pair(by_sp, by_dp);
+      const int64_t used = out[0].local * out[1].local * in[1].local * in[2].local;
+      if (used == 0 || sizes[d] % used != 0) return std::nullopt;
+      for (const Extent& e : {out[0], out[1], Whole(sizes[d] / used), in[1], in[2]}) extents.push_back(e);
+    }
+  }
+  extents.push_back(Whole(after));
+  int64_t numel = 1, local = 1;
+  for (const int64_t size : sizes) numel *= size;
+  for (const Extent& e : extents) local *= e.local;
+  if (numel != local) return std::nullopt;
+  return extents;
+}
+
+// The global row-major index of the first element of run `run`: the last extent is the run itself.
+int64_t GlobalStart(const std::vector<Extent>& extents, int64_t run) {
+  int64_t index = 0, weight = extents.back().global;
+  for (size_t i = extents.size() - 1; i-- > 0;) {
+    const Extent& e = extents[i];
+    index += std::min(e.start + run % e.local, e.global - 1) * weight;
+    weight *= e.global;
+    run /= e.local;
+  }
+  return index;
+}
+
+// x, p, site, …: each run of consecutive elements after the last split dim has consecutive global indices.
 template <typename T>
-void DropoutRuns(const Call& c, const at::Tensor& x, const at::Tensor& out) {
+void DropoutRuns(const Call& c, const std::vector<Extent>& extents, const at::Tensor& x, const at::Tensor& out) {
   using Acc = std::conditional_t<std::is_same_v<T, double>, double, float>;
   const double p = c.Float(1);
   const Acc scale = p < 1 ? static_cast<Acc>(1.0 / (1.0 - p)) : Acc(0);
-  const int64_t site = c.Int(2), dim = c.Int(3), outer = c.Int(5), inner = c.Int(6);
+  const int64_t site = c.Int(2), after = extents.back().local;
   const uint64_t seed = c.context->seed;
-  int64_t local = 1, block = 1, valid = 1, after = x.numel();
-  if (dim >= 0) {
-    local = x.size(dim);
-    valid = c.Int(4);
-    block = local / std::max<int64_t>(outer * inner, 1);
-    after = 1;
-    for (int64_t d = dim + 1; d < x.dim(); ++d) after *= x.size(d);
-  }
-  const int64_t global = dim >= 0 ? outer * valid * inner : 1;
   const int64_t runs = after > 0 ? x.numel() / after : 0;
   const bool flat = x.is_contiguous() && out.is_contiguous();
   const T* from = x.const_data_ptr<T>();
@@ -100,12 +158,7 @@ void DropoutRuns(const Call& c, const at::Tensor& x, const at::Tensor& out) {
   at::parallel_for(0, runs * spans, 4, [&](int64_t begin, int64_t end) {
     for (int64_t task = begin; task < end; ++task) {
       const int64_t run = task / spans, start = task % spans * kSpan, stop = std::min(after, start + kSpan);
-      int64_t row = 0;
-      if (dim >= 0) {
-        const int64_t l = run % local, i = l % inner, b = l / inner % block, o = l / inner / block;
-        row = (o * valid + std::min(c.context->rank * block + b, valid - 1)) * inner + i;
-      }
-      const int64_t first = (run / local * global + row) * after;
+      const int64_t first = GlobalStart(extents, run);
       std::array<uint32_t, 4> words{};
       uint64_t at_block = ~uint64_t{0};
       for (int64_t e = start; e < stop; ++e) {
@@ -124,10 +177,19 @@ void DropoutRuns(const Call& c, const at::Tensor& x, const at::Tensor& out) {
   });
 }
 
-Status Dropout(const Call& c) {
-  AT_DISPATCH_FLOATING_TYPES_AND2(at::kBFloat16, at::kHalf, c.Tensor(0).scalar_type(), "dropout",
-                                  [&] { DropoutRuns<scalar_t>(c, c.Tensor(0), c.outputs[0]); });
-  return Ok();
+// x, p, site, dim, valid, outer, inner, dp_dim, dp_valid, dp_outer, dp_inner.
+Result<Kernel> MakeDropout(const Call& c) {
+  const auto split = [&](size_t first, int rank) {
+    const auto number = [&](size_t i, int64_t usual) { return c.Has(first + i) ? c.Int(first + i) : usual; };
+    return Split{number(0, -1), number(1, 0), number(2, 1), number(3, 1), rank};
+  };
+  const auto extents = Extents(c.Tensor(0).sizes(), split(3, c.context->sp.rank), split(7, c.context->dp.rank));
+  if (!extents) return Error{Code::kBadInput, "dropout does not fit its operand", "", "compile the model again"};
+  return Kernel([c = &c, extents = *extents]() -> Status {
+    AT_DISPATCH_FLOATING_TYPES_AND2(at::kBFloat16, at::kHalf, c->Tensor(0).scalar_type(), "dropout",
+                                    [&] { DropoutRuns<scalar_t>(*c, extents, c->Tensor(0), c->outputs[0]); });
+    return Ok();
+  });
 }
 
 // x, dim, index.
@@ -164,7 +226,7 @@ void AddPlacementKernels(KernelTable* table) {
   table->Add("autosp.first", &First);
   table->Add("autosp.mask", &Mask);
   table->Add("autosp.positions", &Positions);
-  table->Add("autosp.dropout", &Dropout);
+  table->Add("autosp.dropout", &MakeDropout);
   table->Add("autosp.take", &Take);
   table->Add("autosp.take_backward", &TakeBackward);
 }

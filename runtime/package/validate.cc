@@ -103,6 +103,7 @@ class Validator {
 
   Status Header() const {
     if (p_.world_size < 1 || p_.world_size > kMaxWorldSize) return Bad("it is for {} ranks", p_.world_size);
+    if (p_.dp < 1 || p_.world_size % p_.dp != 0) return Bad("{} ranks of which {} split the batch", p_.world_size, p_.dp);
     if (p_.arena_bytes < 0) return Bad("an arena of {} bytes", p_.arena_bytes);
     if (p_.device != "cpu" && p_.device != "cuda") return Bad("it is for the device '{}'", p_.device);
     if (p_.aliases.size() % 2 != 0) return Bad("an alias without its other name");

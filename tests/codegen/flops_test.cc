@@ -126,10 +126,10 @@ TEST(Flops, ElementsAndReductions) {
   })"), 84);
 }
 
-int64_t Sent(std::string_view node, int world_size) {
+int64_t Sent(std::string_view node, const Mesh& mesh) {
   const auto g = ir::Parse(fmt::format("graph @g {{\n input %x : f32[8, 12]{{12, 1}} user \"x\"\n {}\n}}", node));
   EXPECT_TRUE(g.ok()) << (g.ok() ? "" : g.error().Format());
-  return BytesSent(*g, g->node(g->nodes().front()), world_size).value_or(-1);
+  return BytesSent(*g, g->node(g->nodes().front()), mesh).value_or(-1);
 }
 
 TEST(Collectives, BytesSentByOneRank) {
@@ -148,6 +148,16 @@ TEST(Collectives, BytesSentByOneRank) {
   EXPECT_EQ(Sent("autosp.all_gather_coalesced_([%x, %x])", 5), 4 * 2 * 20 * 4);
   EXPECT_EQ(Sent("autosp.all_gather_coalesced_([%x])", 1), -1);
   EXPECT_EQ(Sent("%y = aten.exp.default(%x) : f32[8, 12]", 4), -1);
+}
+
+TEST(Collectives, BytesOnAMeshAreThoseOfTheGroup) {
+  const int64_t n = 8 * 12 * 4;
+  const Mesh mesh(3, 2);
+  EXPECT_EQ(Sent("%y = autosp.all_reduce(%x, \"sum\") : f32[8, 12]", mesh), 2 * 2 * n / 3);
+  EXPECT_EQ(Sent("%y = autosp.all_reduce(%x, \"sum\", \"dp\") : f32[8, 12]", mesh), 2 * 1 * n / 2);
+  EXPECT_EQ(Sent("autosp.all_reduce_(%x, \"sum\", \"world\")", mesh), 2 * 5 * n / 6);
+  EXPECT_EQ(Sent("%y = autosp.all_gather(%x, 0, 15, false, \"dp\") : f32[15, 12]", mesh), n);
+  EXPECT_EQ(Sent("%y = autosp.all_gather(%x, 0, 15, false, \"dp\") : f32[15, 12]", Mesh(3)), -1) << "one rank";
 }
 
 }  // namespace

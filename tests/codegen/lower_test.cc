@@ -52,7 +52,7 @@ constexpr std::string_view kModel = R"(graph @model {
 
 LowerOptions Options() {
   LowerOptions options;
-  options.world_size = 2;
+  options.mesh = 2;
   options.seq_len = 8;
   options.batch = 1;
   options.has_out = [](const std::string& op) { return op != "aten.ones_like.default"; };
@@ -194,7 +194,7 @@ TEST(Lower, BadPredicatesAndRanksAreRefused) {
   EXPECT_EQ(program.error().code, Code::kBadInput);
   EXPECT_EQ(program.error().where.find("attn.py:3"), 0u) << program.error().Format();
   LowerOptions none;
-  none.world_size = 0;
+  none.mesh = 0;
   EXPECT_EQ(Lower(g, PassContext{}, none).error().code, Code::kUsage);
 }
 

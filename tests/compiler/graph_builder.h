@@ -44,11 +44,12 @@ class GraphBuilder {
     return AddInput(input, leaf);
   }
 
-  // seq_dim: the dim that is the sequence, or -1.
-  ValueId Input(const std::string& name, const at::Tensor& data, int seq_dim) {
+  // seq_dim: the dim that is the sequence, or -1; batch_dim: the one that is the batch.
+  ValueId Input(const std::string& name, const at::Tensor& data, int seq_dim, int batch_dim = 0) {
     ir::GraphInput input;
     input.name = name;
     input.seq_dim = seq_dim;
+    input.batch_dim = batch_dim;
     inputs[name] = data;
     return AddInput(input, data);
   }

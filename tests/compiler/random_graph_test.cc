@@ -1,8 +1,9 @@
-// Random graphs, compiled for P ranks and run, against the same graphs run whole in float64: loss and every gradient.
+// Random graphs, compiled for P ranks and for meshes, and run, against the same graphs run whole in float64: loss and every gradient.
 // AUTOSPC_RANDOM_GRAPHS=N runs N of them, AUTOSPC_RANDOM_SEED=S the one of seed S.
 #include "tests/compiler/random_graph.h"
 
 #include <cstdlib>
+#include <functional>
 
 #include <ATen/ops/empty.h>
 #include <gtest/gtest.h>
@@ -152,18 +153,18 @@ struct Statistics {
   double worst = 0;
 };
 
-void RunSeed(uint64_t seed, Statistics* statistics) {
+// As many runs as there are meshes.
+void RunSeed(uint64_t seed, const std::function<std::vector<Mesh>(std::mt19937_64*)>& meshes, Statistics* statistics) {
   std::mt19937_64 random(seed);
   RandomGraph graph(seed, 3 + static_cast<int>(random() % 9));
   const Tensors want = graph.builder().Gradients();
   const double loss = graph.builder().loss();
   ASSERT_TRUE(std::isfinite(loss)) << "seed " << seed << ": " << graph.story();
   ++statistics->graphs;
-  const int ranks[] = {1 + static_cast<int>(random() % 2), 2 + static_cast<int>(random() % 4)};
-  for (const int p : ranks) {
+  for (const Mesh& mesh : meshes(&random)) {
     const std::string strategy = random() % 2 ? "ulysses" : "allgather-kv";
-    const std::string what = fmt::format("seed {}, P = {}, {}: {}", seed, p, strategy, graph.story());
-    auto compiled = CompileGraph(graph.builder().graph, p, strategy);
+    const std::string what = fmt::format("seed {}, dp {}, sp {}, {}: {}", seed, mesh.dp, mesh.sp, strategy, graph.story());
+    auto compiled = CompileGraph(graph.builder().graph, mesh, strategy);
     ASSERT_TRUE(compiled.ok()) << what << "\n" << compiled.error().Format() << "\n" << ir::Print(graph.builder().graph);
     auto results = RunRanks(compiled->program, graph.builder().parameters, graph.builder().inputs);
     ASSERT_TRUE(results.ok()) << what << "\n" << results.error().Format() << "\n" << ir::Print(graph.builder().graph);
@@ -176,17 +177,30 @@ void RunSeed(uint64_t seed, Statistics* statistics) {
   }
 }
 
-TEST(RandomGraphs, PartitionedRunsEqualTheWholeOne) {
+void RunSeeds(int64_t usual, const std::function<std::vector<Mesh>(std::mt19937_64*)>& meshes) {
   Statistics statistics;
   const int64_t only = Environment("AUTOSPC_RANDOM_SEED", -1);
-  const int64_t count = Environment("AUTOSPC_RANDOM_GRAPHS", 300);
+  const int64_t count = Environment("AUTOSPC_RANDOM_GRAPHS", usual);
   for (int64_t seed = only < 0 ? 0 : only; seed < (only < 0 ? count : only + 1); ++seed) {
-    RunSeed(static_cast<uint64_t>(seed), &statistics);
+    RunSeed(static_cast<uint64_t>(seed), meshes, &statistics);
     if (::testing::Test::HasFatalFailure()) break;
   }
-  RecordProperty("runs", statistics.runs);
+  ::testing::Test::RecordProperty("runs", statistics.runs);
   fmt::print("{} graphs, {} runs, {} with something gathered; worst error {:.1e}\n", statistics.graphs, statistics.runs,
              statistics.gathered, statistics.worst);
+}
+
+TEST(RandomGraphs, PartitionedRunsEqualTheWholeOne) {
+  RunSeeds(300, [](std::mt19937_64* random) -> std::vector<Mesh> {
+    return {Mesh(1 + static_cast<int>((*random)() % 2)), Mesh(2 + static_cast<int>((*random)() % 4))};
+  });
+}
+
+// Batches of 1 to 3 over 2 or 3 ranks, so most have padding; beside sequences over 1 to 3.
+TEST(RandomGraphs, MeshesEqualTheWholeOne) {
+  RunSeeds(200, [](std::mt19937_64* random) -> std::vector<Mesh> {
+    return {Mesh(1 + static_cast<int>((*random)() % 3), 2 + static_cast<int>((*random)() % 2))};
+  });
 }
 
 // The comparison sees faults: a gradient that is off, missing, or not a number.

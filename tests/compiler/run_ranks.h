@@ -1,4 +1,4 @@
-// Compiles a global graph for P ranks and runs one step of it, each rank a thread of this process.
+// Compiles a global graph for a mesh of ranks and runs one step of it, each rank a thread of this process.
 #pragma once
 
 #include <cstdlib>
@@ -38,7 +38,7 @@ struct CompileHooks {
 };
 
 // As compiler/driver.cc does from the canonical passes on. AUTOSPC_PRINT_AFTER=PASS|all shows the graph in between.
-inline Result<CompiledGraph> CompileGraph(ir::Graph graph, int ranks, const std::string& strategy,
+inline Result<CompiledGraph> CompileGraph(ir::Graph graph, const Mesh& mesh, const std::string& strategy,
                                           const CompileHooks& hooks = {}) {
   PassRegistry registry;
   RegisterAllPasses(registry);
@@ -46,7 +46,8 @@ inline Result<CompiledGraph> CompileGraph(ir::Graph graph, int ranks, const std:
   if (const char* after = std::getenv("AUTOSPC_PRINT_AFTER")) options.print_after = {after};
   PassManager manager(registry, options);
   PassContext context = hooks.context;
-  context.ranks = ranks;
+  context.ranks = mesh.ranks();
+  context.dp = mesh.dp;
   context.strategy = strategy;
   context.constants = hooks.constants;
   std::vector<std::string> passes = CanonicalPipeline();
@@ -60,7 +61,7 @@ inline Result<CompiledGraph> CompileGraph(ir::Graph graph, int ranks, const std:
   RETURN_IF_ERROR(step.Observe(joint, "differentiate"));
   RETURN_IF_ERROR(step.Run(joint, context, StepPipeline()));
   codegen::LowerOptions lower;
-  lower.world_size = ranks;
+  lower.mesh = mesh;
   lower.has_out = [](const std::string& op) { return OutVariant(op).has_value(); };
   CompiledGraph result;
   ASSIGN_OR_RETURN(result.program, codegen::Lower(joint, context, lower));
