@@ -12,6 +12,7 @@
 #include <limits>
 
 #include "runtime/dist/communicator.h"
+#include "runtime/dist/group.h"
 #include "runtime/exec/workspace.h"
 
 namespace autospc::exec {
@@ -115,7 +116,7 @@ Status Executor::MakeGroups(const ExecutorOptions& options) {
       const Axis other = axis == Axis::kSp ? Axis::kDp : Axis::kSp;
       if (mesh.Index(other, r) == mesh.Index(other, options.rank)) members.push_back(r);
     }
-    ASSIGN_OR_RETURN(*own, options.communicator->Group(members));
+    ASSIGN_OR_RETURN(*own, MakeGroup(options.communicator, members));
     group->communicator = own->get();
     return Ok();
   };

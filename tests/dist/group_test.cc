@@ -7,6 +7,7 @@
 #include "runtime/base/mesh.h"
 #include "runtime/dist/communicator.h"
 #include "runtime/dist/gloo.h"
+#include "runtime/dist/group.h"
 #include "runtime/dist/in_process.h"
 
 namespace autospc {
@@ -20,7 +21,7 @@ void OnRank(Communicator& world) {
     if (mesh.Index(Axis::kDp, r) == mesh.Index(Axis::kDp, world.rank())) rows.push_back(r);
     if (mesh.Index(Axis::kSp, r) == mesh.Index(Axis::kSp, world.rank())) columns.push_back(r);
   }
-  auto sp = world.Group(rows), dp = world.Group(columns);
+  auto sp = MakeGroup(&world, rows), dp = MakeGroup(&world, columns);
   ASSERT_TRUE(sp.ok() && dp.ok());
   Communicator &along_sp = **sp, &along_dp = **dp;
   EXPECT_EQ(along_sp.size(), 3);
@@ -78,11 +79,11 @@ TEST(GroupTest, Gloo) {
 
 TEST(GroupTest, AGroupWithoutThisRankIsRefused) {
   const auto ranks = MakeInProcessCommunicators(3);
-  EXPECT_FALSE(ranks[0]->Group({1, 2}).ok());
-  EXPECT_FALSE(ranks[0]->Group({0, 0}).ok());
-  EXPECT_FALSE(ranks[0]->Group({0, 3}).ok());
-  EXPECT_FALSE(ranks[0]->Group({0, -1}).ok());
-  EXPECT_TRUE(ranks[0]->Group({2, 0}).ok());
+  EXPECT_FALSE(MakeGroup(ranks[0].get(), {1, 2}).ok());
+  EXPECT_FALSE(MakeGroup(ranks[0].get(), {0, 0}).ok());
+  EXPECT_FALSE(MakeGroup(ranks[0].get(), {0, 3}).ok());
+  EXPECT_FALSE(MakeGroup(ranks[0].get(), {0, -1}).ok());
+  EXPECT_TRUE(MakeGroup(ranks[0].get(), {2, 0}).ok());
 }
 
 }  // namespace
