@@ -312,7 +312,8 @@ class Verifier {
   }
 
   // Before partitioning no value has a placement, after it every one. Tracing (which gives results their strides)
-  // records values inside composite ops and the whole backward pass: VerifyPlacements infers the kinds of those.
+  // records values inside composite ops and the whole backward pass: VerifyPlacements infers the kinds of those, and
+  // along dp those of values that are born after the partition of the batch.
   void Placements(Axis axis) {
     std::vector<ValueId> without;
     int with = 0;
@@ -328,7 +329,7 @@ class Verifier {
     }
     if (with == 0) return;
     for (const ValueId v : without) {
-      if (graph_.value(v).producer != kNoNode && traced) continue;
+      if (graph_.value(v).producer != kNoNode && (traced || axis == Axis::kDp)) continue;
       Report("{} has no placement{}, but {} other values have one", Ref(v), Along(axis), with);
     }
   }

@@ -1,6 +1,8 @@
 // The kernels between placements on a mesh of ranks as threads: each acts in its rank's group along its axis alone.
 #include <ATen/ATen.h>
 
+#include <functional>
+
 #include "runtime/base/mesh.h"
 #include "tests/exec/programs.h"
 

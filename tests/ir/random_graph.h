@@ -21,6 +21,7 @@ class RandomGraph {
     const int symbols = Below(4);
     for (int i = 0; i < symbols; ++i) g.symbols["s" + std::to_string(i * 7)] = {Below(3), Below(2) ? -1 : 4096 + i};
     placed_ = Below(2);
+    on_mesh_ = placed_ && Below(2);
     for (int i = 0, n = 1 + Below(5); i < n; ++i) Input(g);
     for (int i = 0, n = Below(30); i < n; ++i) OneNode(g);
     for (int i = 0, n = Below(4); i < n; ++i) {
@@ -97,6 +98,13 @@ class RandomGraph {
       v.placement = Placement::Sharded(dim, 1 + Below(50), 1 + Below(9), 1 + Below(3), 1 + Below(3));
       v.sizes[dim] = v.placement.outer * v.placement.block * v.placement.inner;
     }
+    if (!on_mesh_) return;
+    v.dp_placement = One({Placement::Replicated(), Placement::Varying(), Placement::Partial()});
+    const int other = v.placement.is_sharded() ? (v.placement.dim + 1) % v.rank() : 0;
+    if (v.rank() > 1 && Below(2)) {
+      v.dp_placement = Placement::Sharded(other, 1 + Below(50), 1 + Below(9), 1 + Below(3), 1 + Below(3));
+      v.sizes[other] = v.dp_placement.outer * v.dp_placement.block * v.dp_placement.inner;
+    }
   }
   std::vector<Expr> Sizes(const Graph& g) {
     std::vector<Expr> sizes;
@@ -118,7 +126,10 @@ class RandomGraph {
       }
     }
     const std::vector<Expr> sizes = Sizes(g);
-    if (in.kind == InputKind::kUser && !sizes.empty()) in.seq_dim = Below(static_cast<int>(sizes.size()) + 1) - 1;
+    if (in.kind == InputKind::kUser && !sizes.empty()) {
+      in.seq_dim = Below(static_cast<int>(sizes.size()) + 1) - 1;
+      in.batch_dim = Below(static_cast<int>(sizes.size()) + 1) - 1;
+    }
     Fill(g, g.AddInput(in, One({"x", "model.wte", "1"}), type, sizes));
   }
   Arg OneArg(const Graph& g) {
@@ -186,7 +197,7 @@ class RandomGraph {
   }
 
   std::mt19937 random_;
-  bool placed_ = false;
+  bool placed_ = false, on_mesh_ = false;
 };
 
 }  // namespace autospc::ir

@@ -73,6 +73,8 @@ INSTANTIATE_TEST_SUITE_P(
               [](Graph& g) { g.inputs[1].requires_grad = true; }},
         Fault{"input 'b' has a sequence dim and is a buffer, no user input", [](Graph& g) { g.inputs[1].seq_dim = 0; }},
         Fault{"input 'x' has sequence dim 2 of 2", [](Graph& g) { g.inputs[2].seq_dim = 2; }},
+        Fault{"input 'b' has a batch dim and is a buffer, no user input", [](Graph& g) { g.inputs[1].batch_dim = 0; }},
+        Fault{"input 'x' has batch dim 2 of 2", [](Graph& g) { g.inputs[2].batch_dim = 2; }},
         Fault{"input 'w' requires a gradient and is i64",
               [](Graph& g) {
                 Val(g, "w").dtype = DType::kInt64;
