@@ -87,6 +87,7 @@ class Communicator {
   virtual Status Meet();
 
  private:
+  friend class GroupCommunicator;  // group.cc: its transport is another's
   Status CheckReduction(const char* what, int64_t n, c10::ScalarType type, ReduceOp op) const;
   void Count(const char* what, int64_t bytes);
 

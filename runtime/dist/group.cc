@@ -5,33 +5,30 @@
 #include <utility>
 
 namespace autospc {
-namespace {
-
 class GroupCommunicator : public Communicator {
  public:
   GroupCommunicator(Communicator* whole, int rank, std::vector<int> members)
-      : Communicator(rank, static_cast<int>(members.size())), whole_(whole), members_(std::move(members)) {}
+      : Communicator(rank, static_cast<int>(members.size()), whole->device()), whole_(whole), members_(std::move(members)) {}
 
   void Abort() override { whole_->Abort(); }
+  Status Wait() override { return whole_->Wait(); }
 
  protected:
   Status Exchange(const Piece* pieces) override {
     std::vector<Piece> all(whole_->size());
     for (int r = 0; r < size(); ++r) all[members_[r]] = pieces[r];
-    return (whole_->*Transport::kExchange)(all.data());
+    return whole_->Exchange(all.data());
   }
+  Status Copy(void* to, const void* from, int64_t bytes) override { return whole_->Copy(to, from, bytes); }
+  Status Reduce(const void* rows, void* out, int64_t count, int64_t n, c10::ScalarType type, ReduceOp op) override {
+    return whole_->Reduce(rows, out, count, n, type, op);
+  }
+  Status Meet() override { return whole_->Meet(); }
 
  private:
-  // What a transport brings, of another communicator.
-  struct Transport : Communicator {
-    static constexpr auto kExchange = &Transport::Exchange;
-  };
-
   Communicator* whole_;
   std::vector<int> members_;
 };
-
-}  // namespace
 
 Result<std::unique_ptr<Communicator>> MakeGroup(Communicator* whole, const std::vector<int>& members) {
   const std::set<int> distinct(members.begin(), members.end());
