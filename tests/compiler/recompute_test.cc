@@ -77,7 +77,7 @@ Result<ir::Graph> Joint(const ir::Graph& partitioned, PassContext& context, Pass
 
 Result<program::ProgramT> Program(const ir::Graph& joint, const PassContext& context) {
   codegen::LowerOptions lower;
-  lower.world_size = context.ranks;
+  lower.mesh = context.mesh();
   lower.has_out = HasOut;
   return codegen::Lower(joint, context, lower);
 }
