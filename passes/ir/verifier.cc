@@ -269,8 +269,8 @@ class Verifier {
     const Value& v = graph_.value(out.value);
     const Value& of = graph_.value(target->value);
     // Under ZeRO a gradient may be the rank's block of the flattened whole.
-    if (out.kind == OutputKind::kGradient && v.placement.is_sharded() && v.rank() == 1 && IsConstant(of.sizes) &&
-        v.placement.valid == of.numel()) {
+    const Placement& p = v.placement.is_sharded() ? v.placement : v.dp_placement;
+    if (out.kind == OutputKind::kGradient && p.is_sharded() && v.rank() == 1 && IsConstant(of.sizes) && p.valid == of.numel()) {
       return;
     }
     if (v.sizes != of.sizes) {

@@ -54,7 +54,7 @@ TEST(MeshFlagTest, RanksFollowFromTheMesh) {
   const Outcome shown = Execute({"autospc", "inspect", (folder / "p").string()});
   EXPECT_NE(shown.out.find("4 ranks"), std::string::npos) << shown.out;
   EXPECT_NE(shown.out.find("mesh: dp 2 (the batch) x sp 2 (the sequence)"), std::string::npos) << shown.out;
-  EXPECT_NE(shown.out.find("autosp.all_reduce_, world"), std::string::npos) << shown.out;
+  EXPECT_NE(shown.out.find("autosp.all_reduce_coalesced_, world"), std::string::npos) << shown.out;
   const Outcome json = Execute({"autospc", "inspect", "--json", (folder / "p").string()});
   EXPECT_NE(json.out.find("\"mesh\""), std::string::npos) << json.out;
   EXPECT_NE(json.out.find("\"axis\": \"sp\""), std::string::npos) << json.out;
