@@ -1,24 +1,18 @@
 #include "compiler/driver.h"
 
-#include <algorithm>
 #include <chrono>
-#include <list>
 #include <set>
 
 #include <nlohmann/json.hpp>
 
 #include "codegen/cost.h"
-#include "codegen/kernel_traits.h"
 #include "codegen/lower.h"
 #include "codegen/memory_report.h"
 #include "codegen/register_passes.h"
-#include "compiler/autodiff/trace.h"
 #include "compiler/fastest.h"
 #include "compiler/fit.h"
 #include "compiler/import/embedding_ties.h"
 #include "passes/canonical/register.h"
-#include "passes/recompute/fit.h"
-#include "passes/step/register.h"
 #include "runtime/package/checkpoint.h"
 #include "runtime/package/oci.h"
 #include "runtime/package/tied_embeddings.h"

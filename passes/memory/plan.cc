@@ -6,8 +6,6 @@
 namespace autospc::memory {
 namespace {
 
-int64_t Aligned(int64_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
-
 void PlaceStorages(MemoryPlan& plan) {
   std::vector<Block> blocks;
   std::vector<int> owners;

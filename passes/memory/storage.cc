@@ -33,10 +33,6 @@ bool MakesGradients(std::string_view op) {
   return op == "autosp.own_block" || op == "autosp.reduce_scatter_coalesced";
 }
 
-bool SameGeometry(const Value& a, const Value& b) {
-  return a.dtype == b.dtype && a.sizes == b.sizes && a.strides == b.strides;
-}
-
 class Finder {
  public:
   Finder(const Graph& graph, const OpTraitsFn& traits) : graph_(graph), traits_(traits) {}
@@ -134,7 +130,7 @@ class Finder {
     }
     // One storage serves both: the instruction names one.
     const int64_t staging = traits.communication_bytes;
-    const int64_t scratch = (traits.workspace_bytes + kAlignment - 1) / kAlignment * kAlignment + staging;
+    const int64_t scratch = Aligned(traits.workspace_bytes) + staging;
     if (scratch > 0) {
       const StorageKind kind = staging > 0 ? StorageKind::kCommunication : StorageKind::kWorkspace;
       plan_.scratch_of[id] = AddStorage({kind, scratch, -1, index, index, kNoValue, id});
@@ -206,6 +202,10 @@ std::string_view Name(StorageKind kind) {
   static constexpr std::string_view kNames[kNumStorageKinds] = {
       "parameter", "buffer", "constant", "input", "optimizer", "gradient", "activation", "workspace", "communication"};
   return kNames[static_cast<int>(kind)];
+}
+
+bool SameGeometry(const Value& a, const Value& b) {
+  return a.dtype == b.dtype && a.sizes == b.sizes && a.strides == b.strides;
 }
 
 int64_t ExtentBytes(const Value& value) {

@@ -38,6 +38,8 @@ struct Location {
 };
 
 inline constexpr int64_t kAlignment = 64;
+// Bytes rounded up to it.
+inline int64_t Aligned(int64_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
 
 struct MemoryPlan {
   std::vector<ir::NodeId> instructions;  // in order
@@ -55,6 +57,9 @@ inline ir::ValueId Root(const ir::Graph& graph, ir::ValueId v) {
   const ir::ValueId base = graph.value(v).base;
   return base == ir::kNoValue ? v : base;
 }
+
+// Whether one may lie over the other: the same dtype, sizes and strides.
+bool SameGeometry(const ir::Value& a, const ir::Value& b);
 
 // Bytes from the first to behind the last element; empty strides mean contiguous.
 int64_t ExtentBytes(const ir::Value& value);

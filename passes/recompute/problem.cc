@@ -15,12 +15,6 @@ using ir::Node;
 using ir::Value;
 using ir::ValueId;
 
-int64_t Aligned(int64_t bytes) { return (bytes + memory::kAlignment - 1) / memory::kAlignment * memory::kAlignment; }
-
-bool SameGeometry(const Value& a, const Value& b) {
-  return a.dtype == b.dtype && a.sizes == b.sizes && a.strides == b.strides;
-}
-
 class Describer {
  public:
   Describer(const Graph& graph, const memory::OpTraitsFn& traits, const CostFn& cost)
@@ -81,7 +75,7 @@ class Describer {
     const memory::OpTraits traits = traits_ ? traits_(graph_, node) : memory::OpTraits{};
     Item item;
     item.node = node.id;
-    item.scratch = Aligned(Aligned(traits.workspace_bytes) + traits.communication_bytes);
+    item.scratch = memory::Aligned(memory::Aligned(traits.workspace_bytes) + traits.communication_bytes);
     item.repeatable = !ir::IsEffectful(node.op);
     const std::vector<ValueId> operands = node.Operands();
     for (ValueId v : operands) {
@@ -95,7 +89,7 @@ class Describer {
       if (traits.in_place_ok) FindInPlace(node, traits, operands, v, item);
       store_of_[v] = static_cast<int>(problem_.stores.size());
       item.makes.push_back(store_of_[v]);
-      problem_.stores.push_back({Aligned(bytes_[v]), index, false, v});
+      problem_.stores.push_back({memory::Aligned(bytes_[v]), index, false, v});
       made += problem_.stores.back().bytes;
     }
     item.seconds = cost_ ? cost_(graph_, node) : static_cast<double>(made);
@@ -110,14 +104,14 @@ class Describer {
       const ValueId root = memory::Root(graph_, o);
       const int s = store_of_[root];
       const Value& operand = graph_.value(o);
-      if (s < 0 || !SameGeometry(operand, result) || operand.byte_offset != 0) continue;
+      if (s < 0 || !memory::SameGeometry(operand, result) || operand.byte_offset != 0) continue;
       if (bytes_[root] != memory::ExtentBytes(operand) || bytes_[v] != bytes_[root]) continue;
       int uses = 0;
       bool one_geometry = true;
       for (ValueId other : operands) {
         if (memory::Root(graph_, other) != root) continue;
         ++uses;
-        one_geometry = one_geometry && SameGeometry(graph_.value(other), result) && graph_.value(other).byte_offset == 0;
+        one_geometry = one_geometry && memory::SameGeometry(graph_.value(other), result) && graph_.value(other).byte_offset == 0;
       }
       if (!one_geometry || (traits.first_operand_only && uses > 1)) continue;
       const int read = static_cast<int>(std::find(item.reads.begin(), item.reads.end(), s) - item.reads.begin());
