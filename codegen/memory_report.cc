@@ -2,13 +2,9 @@
 
 #include <algorithm>
 
+#include "passes/memory/storage.h"
+
 namespace autospc::codegen {
-namespace {
-
-int64_t Rounded(int64_t bytes) { return (bytes + 63) / 64 * 64; }
-
-}  // namespace
-
 MemoryReport ReportMemory(const program::ProgramT& program, int count) {
   MemoryReport report;
   report.arena_bytes = program.arena_bytes;
@@ -23,8 +19,8 @@ MemoryReport ReportMemory(const program::ProgramT& program, int count) {
     }
     report.largest.push_back(static_cast<int>(i));
     if (s.first < 0 || s.last < s.first || s.last >= static_cast<int>(instructions)) continue;
-    change[s.first] += Rounded(s.bytes);
-    change[s.last + 1] -= Rounded(s.bytes);
+    change[s.first] += memory::Aligned(s.bytes);
+    change[s.last + 1] -= memory::Aligned(s.bytes);
   }
   int64_t live = 0;
   for (size_t i = 0; i < instructions; ++i) {
@@ -36,7 +32,7 @@ MemoryReport ReportMemory(const program::ProgramT& program, int count) {
   for (const int i : report.largest) {  // by index here
     const program::StorageT& s = *program.storages[i];
     if (s.first > report.peak_instruction || report.peak_instruction > s.last) continue;
-    report.by_kind[static_cast<size_t>(s.kind)] += Rounded(s.bytes);
+    report.by_kind[static_cast<size_t>(s.kind)] += memory::Aligned(s.bytes);
     report.at_peak.push_back(i);
   }
   for (std::vector<int>* list : {&report.largest, &report.at_peak}) {

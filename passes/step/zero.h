@@ -9,8 +9,8 @@
 
 namespace autospc::step {
 
-// 0, 1 or 2: the stage that the options ask for, where there are several ranks and something to shard. Under -1 the
-// driver runs the step's passes with each stage; what runs with -1 itself takes 0.
+// 0, 1 or 2: the stage that the options ask for, where there are several ranks and something to shard. -1 is for
+// the driver, which makes it 0 or 2 (compiler/fastest.h); what runs with -1 itself takes 0.
 int ZeroStage(const PassContext& context);
 
 // Elements of a rank's block of a tensor of n.
