@@ -10,12 +10,18 @@
 namespace {
 
 using autospc::Result;
+using autospc::Status;
 namespace cli = autospc::cli;
 namespace po = boost::program_options;
+
+autospc::Error Usage(std::string what, std::string hint) {
+  return {autospc::Code::kUsage, std::move(what), "", std::move(hint)};
+}
 
 constexpr char kHelp[] =
     "autosp-run: runs a package that autospc compiled.\n"
     "\n"
+    "  autosp-run --nproc-per-node P PACKAGE --data FILE... --steps N  train\n"
     "  autosp-run --nproc-per-node P PACKAGE --golden FILE             compare loss and gradients\n"
     "  autosp-run --nproc-per-node P PACKAGE --golden FILE --steps N   train on the file's batch\n"
     "\n"
@@ -23,6 +29,7 @@ constexpr char kHelp[] =
     "--no-python), SLURM_* or OMPI_* say. Exit codes: 0 ok, 1 comparison failed, 2 usage, 3 bad input,\n"
     "4 unsupported, 6 timeout, 7 a peer failed, 130 interrupted.\n"
     "\n"
+    "  autosp-run --nproc-per-node 2 out/gpt --data train.bin --steps 1000 --lr-schedule cosine --warmup 50\n"
     "  autosp-run --nproc-per-node 2 out/gpt --golden models/gpt/gpt.golden_s61.safetensors\n\n";
 
 po::options_description RunFlags() {
@@ -30,15 +37,25 @@ po::options_description RunFlags() {
   auto add = flags.add_options();
   add("package", po::value<std::string>(), "the package (positional)");
   add("nproc-per-node", po::value<int64_t>()->default_value(0, ""), "start that many ranks on this machine");
+  add("data", po::value<std::vector<std::string>>()->multitoken()->composing()->value_name("FILE..."),
+      "token files to train on: llm.c's, or bare ones");
+  add("token-dtype", po::value<std::string>()->default_value("uint16"),
+      "of bare token files: uint8, uint16, uint32, int32 or int64");
+  add("labels", po::value<std::string>()->default_value("", "as the package says"),
+      "unshifted: the model shifts them itself; shifted: label t is token t + 1");
+  add("shuffle", po::value<std::string>()->default_value("on"), "off: samples in the order of the files");
   add("golden", po::value<std::string>()->default_value(""), "the batch, and what to compare with");
   add("rtol", po::value<double>()->default_value(1e-5, "1e-5"), "largest error of loss, gradients and their norm");
   add("write-golden", po::value<std::string>()->default_value(""), "write this run's loss and gradients");
   add("steps", po::value<int64_t>()->default_value(0, ""), "run N optimiser steps instead of comparing");
-  add("lr", po::value<double>()->default_value(1e-3, "1e-3"), "learning rate");
+  add("lr", po::value<double>()->default_value(1e-3, "1e-3"), "learning rate, the highest of a schedule");
+  add("lr-schedule", po::value<std::string>()->default_value("constant"), "constant, linear or cosine, after the warm-up");
+  add("warmup", po::value<int64_t>()->default_value(0, "0"), "steps over which the rate rises to --lr");
+  add("min-lr", po::value<double>()->default_value(0, "0"), "the last step's rate of a linear or cosine schedule");
   add("weights", po::value<std::string>()->default_value(""), "parameters from safetensors, a file or a folder");
   add("weights-prefix", po::value<std::string>()->default_value(""), "prefix that the checkpoint's names lack");
   add("init", po::value<uint64_t>(), "make parameters from this seed");
-  add("seed", po::value<uint64_t>()->default_value(0, "0"), "of dropout");
+  add("seed", po::value<uint64_t>()->default_value(0, "0"), "of dropout and of the order of samples");
   add("device", po::value<std::string>()->default_value("cpu"), "cpu; cuda is refused, with the reason");
   add("threads", po::value<int64_t>()->default_value(0, "cores / ranks"), "threads of a rank");
   add("measure-memory", "print the planned arena and the measured growth");
@@ -47,6 +64,44 @@ po::options_description RunFlags() {
   add("json", "print results as JSON lines");
   add("help,h", "this text");
   return flags;
+}
+
+// --data and what belongs to it.
+Status ReadDataFlags(const cli::Flags& flags, autospc::train::RunOptions* options) {
+  if (!flags.Has("data")) {
+    for (const char* flag : {"token-dtype", "labels", "shuffle"}) {
+      if (flags.Has(flag)) return Usage(fmt::format("--{} says something of --data, which is not given", flag), "add --data FILE");
+    }
+    return autospc::Ok();
+  }
+  if (flags.Has("golden")) return Usage("--data and --golden exclude each other", "give one of them");
+  if (options->steps == 0) return Usage("--data without a number of steps", "add --steps N");
+  autospc::data::DataOptions& data = options->data;
+  data.files = flags.Get<std::vector<std::string>>("data");
+  const std::string& type = flags.Get<std::string>("token-dtype");
+  ASSIGN_OR_RETURN(const std::string name, cli::OneOf("--token-dtype", type, {"uint8", "uint16", "uint32", "int32", "int64"}));
+  if (flags.Has("token-dtype")) data.token_type = autospc::data::ParseTokenType(name);
+  if (flags.Has("labels")) {
+    ASSIGN_OR_RETURN(const std::string labels,
+                     cli::OneOf("--labels", flags.Get<std::string>("labels"), {"shifted", "unshifted"}));
+    data.labels = labels == "shifted" ? autospc::data::Labels::kShifted : autospc::data::Labels::kUnshifted;
+  }
+  ASSIGN_OR_RETURN(const std::string shuffle, cli::OneOf("--shuffle", flags.Get<std::string>("shuffle"), {"on", "off"}));
+  data.order.shuffle = shuffle == "on";
+  data.order.seed = options->seed;
+  return autospc::Ok();
+}
+
+Status ReadLearningRate(const cli::Flags& flags, autospc::train::RunOptions* options) {
+  autospc::train::LearningRate& rate = options->learning_rate;
+  rate.lr = flags.Get<double>("lr");
+  ASSIGN_OR_RETURN(const std::string schedule, cli::OneOf("--lr-schedule", flags.Get<std::string>("lr-schedule"),
+                                                          {"constant", "linear", "cosine"}));
+  rate.schedule = autospc::train::ParseSchedule(schedule);
+  rate.warmup = flags.Get<int64_t>("warmup");
+  rate.min_lr = flags.Get<double>("min-lr");
+  rate.steps = options->steps;
+  return autospc::train::CheckLearningRate(rate);
 }
 
 Result<int> RunMain(const std::vector<std::string>& arguments) {
@@ -60,7 +115,8 @@ Result<int> RunMain(const std::vector<std::string>& arguments) {
     return 0;
   }
   if (!flags.Has("package")) {
-    return autospc::Error{autospc::Code::kUsage, "no package is given", "", "autosp-run --help shows how"};
+    return Usage("no package is given", flags.Has("data") ? "the package stands before --data, which takes all that follows it"
+                                                          : "autosp-run --help shows how");
   }
   autospc::train::RunOptions options;
   options.package = flags.Get<std::string>("package");
@@ -73,14 +129,15 @@ Result<int> RunMain(const std::vector<std::string>& arguments) {
   options.rtol = flags.Get<double>("rtol");
   options.write_golden = flags.Get<std::string>("write-golden");
   ASSIGN_OR_RETURN(options.steps, cli::InRange("--steps", flags.Get<int64_t>("steps"), 0, int64_t{1} << 40));
-  options.lr = flags.Get<double>("lr");
+  RETURN_IF_ERROR(ReadLearningRate(flags, &options));
   options.weights.weights = flags.Get<std::string>("weights");
   options.weights.prefix = flags.Get<std::string>("weights-prefix");
   if (flags.Has("init")) options.weights.seed = flags.Get<uint64_t>("init");
   if (options.weights.seed && !options.weights.weights.empty()) {
-    return autospc::Error{autospc::Code::kUsage, "--init and --weights exclude each other", "", "give one of them"};
+    return Usage("--init and --weights exclude each other", "give one of them");
   }
   options.seed = flags.Get<uint64_t>("seed");
+  RETURN_IF_ERROR(ReadDataFlags(flags, &options));
   ASSIGN_OR_RETURN(options.device, cli::OneOf("--device", flags.Get<std::string>("device"), {"cpu", "cuda"}));
   ASSIGN_OR_RETURN(const int64_t threads, cli::InRange("--threads", flags.Get<int64_t>("threads"), 0, 1024));
   options.threads = static_cast<int>(threads);

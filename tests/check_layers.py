@@ -17,6 +17,7 @@ LAYERS = {
     "passes/ir": (["runtime/base", "passes/ir"], ["fmt"]),
     "passes": (["runtime/base", "passes"], ["fmt", "boost"]),
     "runtime/package": (["runtime/base", "runtime/package"], ["fmt", "flatbuffers", "nlohmann", "openssl"]),
+    "runtime/data": (["runtime/base", "runtime/package", "runtime/data"], ["fmt", "flatbuffers", "nlohmann"]),
     "codegen": (LOWER, ["fmt", "flatbuffers", "nlohmann", "openssl"]),
     "compiler": (LOWER + ["runtime/outvariant", "compiler"], LIBRARIES),
     "runtime/cuda": (["runtime/base", "runtime/dist", "runtime/cuda"], LIBRARIES + ["cuda"]),  # loaded where there is a GPU

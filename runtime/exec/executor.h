@@ -57,6 +57,8 @@ class Executor {
   Status Step(const OnOutput& on_output);
 
   int64_t steps() const { return steps_; }
+  // A run that goes on where another stopped after so many steps draws its dropout from there.
+  void ResumeAt(int64_t steps) { steps_ = steps; }
   // Tensor bytes allocated outside the arena in the last step, by the whole process.
   int64_t OutsideBytes() const { return outside_bytes_; }
   // The same of each instruction, all steps together: names what OutsideBytes counts.

@@ -7,6 +7,8 @@
 #include <vector>
 
 #include "runtime/base/result.h"
+#include "runtime/data/open.h"
+#include "runtime/train/learning_rate.h"
 #include "runtime/train/load.h"
 
 namespace autospc::train {
@@ -14,13 +16,14 @@ namespace autospc::train {
 struct RunOptions {
   std::string package;
   int nproc_per_node = 0;  // 0: this process is the only rank, or the environment says which it is
-  std::string golden;      // compared with, and the batch
+  std::string golden;      // compared with, or the batch of every step
+  data::DataOptions data;  // --data: where batches come from instead
   double rtol = 1e-5;
   std::string write_golden;  // a golden file made from this run
-  int64_t steps = 0;         // > 0: optimiser steps on the golden's batch, no comparison
-  double lr = 1e-3;
+  int64_t steps = 0;         // > 0: optimiser steps, no comparison
+  LearningRate learning_rate;
   WeightOptions weights;
-  uint64_t seed = 0;  // of dropout
+  uint64_t seed = 0;  // of dropout and of the order of data
   std::string device = "cpu";
   int threads = 0;                     // of a rank; 0: the cores shared out among this machine's ranks
   bool measure_memory = false;         // print planned and measured peaks

@@ -1,0 +1,109 @@
+#include "runtime/data/token_batches.h"
+
+#include <algorithm>
+
+namespace autospc::data {
+namespace {
+
+// Beyond the embedding, of one file.
+Status Scan(const TokenFile& file, const InputSpec& tokens) {
+  if (tokens.limit <= 0) return Ok();
+  const std::optional<int64_t> at = file.FindOutside(tokens.limit);
+  if (!at) return Ok();
+  int64_t id = 0;
+  file.Read(*at, 1, &id);
+  return Error{Code::kBadInput,
+               fmt::format("token {} of the file is {}, and the embedding of '{}' has {} rows", *at, id, tokens.name,
+                           tokens.limit),
+               file.path(),
+               fmt::format("is the file of {} tokens (--token-dtype), and made with this model's tokenizer?",
+                           Name(file.type()))};
+}
+
+}  // namespace
+
+SampleOrder::SampleOrder(int64_t samples, const OrderOptions& options) : samples_(samples), options_(options) {
+  position_.seed = options.seed;
+}
+
+int64_t SampleOrder::Peek(int64_t ahead) const {
+  const int64_t epoch = position_.epoch + (position_.sample + ahead) / samples_;
+  const int64_t index = (position_.sample + ahead) % samples_;
+  return options_.shuffle ? Permutation(samples_, EpochSeed(position_.seed, epoch))(index) : index;
+}
+
+void SampleOrder::Advance() {
+  if (++position_.sample < samples_) return;
+  position_.sample = 0;
+  ++position_.epoch;
+}
+
+Status SampleOrder::Seek(const DataPosition& position) {
+  if (position.epoch < 0 || position.sample < 0 || position.sample >= samples_) {
+    return Error{Code::kBadInput,
+                 fmt::format("the data position is sample {} of an epoch, and this data has {} samples", position.sample,
+                             samples_),
+                 "", "continue with the data that the run began with"};
+  }
+  position_ = position;
+  return Ok();
+}
+
+Result<std::unique_ptr<TokenBatches>> TokenBatches::Open(const Contract& contract,
+                                                         const std::vector<std::string>& files,
+                                                         std::optional<TokenType> type, const OrderOptions& order,
+                                                         bool scan, const std::string& package) {
+  RETURN_IF_ERROR(CheckFillable(contract, package));
+  auto source = std::unique_ptr<TokenBatches>(new TokenBatches);
+  source->contract_ = contract;
+  const int64_t length = contract.length(), needed = contract.tokens_a_row();
+  source->tokens_.resize(static_cast<size_t>(needed));
+  source->first_ = {0};
+  for (const std::string& path : files) {
+    ASSIGN_OR_RETURN(TokenFile file, TokenFile::Open(path, type));
+    if (file.size() < needed) {
+      return Error{Code::kBadInput,
+                   fmt::format("the file has {} tokens, and a sample of this package needs {}", file.size(), needed), path,
+                   fmt::format("give a longer file, or compile with a --seq-len below {}", length)};
+    }
+    if (scan) RETURN_IF_ERROR(Scan(file, *contract.Find(Role::kTokens)));
+    source->first_.push_back(source->first_.back() + (file.size() - (needed - length)) / length);
+    source->files_.push_back(std::move(file));
+  }
+  source->order_ = std::make_unique<SampleOrder>(source->first_.back(), order);
+  return source;
+}
+
+TokenBatches::Stretch TokenBatches::Find(int64_t sample) const {
+  const auto after = std::upper_bound(first_.begin(), first_.end(), sample);
+  const auto file = static_cast<size_t>(after - first_.begin()) - 1;
+  return {&files_[file], (sample - first_[file]) * contract_.length()};
+}
+
+Result<BatchInfo> TokenBatches::Next(const std::vector<InputView>& inputs) {
+  BatchInfo info;
+  const int64_t rows = contract_.rows();
+  if (order_->Ends(rows, contract_.ignore_index.has_value())) {
+    info.end = true;
+    return info;
+  }
+  ASSIGN_OR_RETURN(const Places places, PlacesOf(contract_, inputs));
+  for (int64_t row = 0; row < rows; ++row) {
+    if (order_->over()) {
+      info.tokens += FillRow(contract_, places, row, {});
+      continue;
+    }
+    const Stretch at = Find(order_->Peek());
+    at.file->Read(at.begin, static_cast<int64_t>(tokens_.size()), tokens_.data());
+    info.tokens += FillRow(contract_, places, row, tokens_);
+    order_->Advance();
+  }
+  // The next batch is read in while this one is trained on.
+  for (int64_t row = 0; row < rows && !order_->over(); ++row) {
+    const Stretch at = Find(order_->Peek(row));
+    at.file->WillNeed(at.begin, static_cast<int64_t>(tokens_.size()));
+  }
+  return info;
+}
+
+}  // namespace autospc::data

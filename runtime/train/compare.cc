@@ -1,0 +1,57 @@
+#include "runtime/train/compare.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+
+#include "runtime/package/dtype.h"
+
+namespace autospc::train {
+
+Result<data::BatchInfo> GoldenBatch::Next(const std::vector<data::InputView>& inputs) {
+  data::BatchInfo info;
+  for (const data::InputView& input : inputs) {
+    const auto found = std::find_if(golden_.inputs().begin(), golden_.inputs().end(),
+                                    [&](const GoldenTensor& t) { return t.name == input.name; });
+    if (found == golden_.inputs().end() || found->dtype != input.dtype || found->sizes != input.sizes) {
+      return Error{Code::kBadInput, fmt::format("the batch has no in.{} of the program's sizes", input.name),
+                   golden_.path(), ""};
+    }
+    const int64_t numel = CheckedNumel(input.sizes).value_or(0);
+    std::memcpy(input.data, found->data, static_cast<size_t>(numel * ByteSize(input.dtype)));
+    if (input.seq_dim >= 0) info.tokens = std::max(info.tokens, numel);
+  }
+  ++position_.epoch;
+  return info;
+}
+
+Status GoldenBatch::Seek(const data::DataPosition& position) {
+  position_ = position;
+  return Ok();
+}
+
+Result<int> Compare(Rank* rank, const GoldenFile& golden) {
+  const RunOptions& options = rank->options();
+  GoldenBatch batch(golden);
+  RETURN_IF_ERROR(batch.Next(rank->Inputs()));
+  RETURN_IF_ERROR(rank->Step(options.learning_rate.lr));
+  if (!rank->first()) return 0;
+  const Capture& capture = rank->capture();
+  const program::ProgramT& program = rank->program();
+  if (!options.write_golden.empty()) {
+    RETURN_IF_ERROR(WriteGolden(options.write_golden, golden.inputs(), capture.loss(), capture.gradients(), program));
+    fmt::print("wrote {}\n", options.write_golden);
+  }
+  ASSIGN_OR_RETURN(const GoldenComparison comparison,
+                   CompareWithGolden(golden, capture.loss(), capture.gradients(), program, options.rtol));
+  if (options.json) {
+    fmt::print("{{\"loss\": {:.9g}, \"worst_error\": {:.3e}, \"rtol\": {:g}, \"passed\": {}}}\n", comparison.loss,
+               comparison.worst_error(), options.rtol, comparison.passed());
+  } else {
+    fmt::print("{}", comparison.Table());
+  }
+  std::fflush(stdout);
+  return comparison.passed() ? 0 : static_cast<int>(Code::kFailed);
+}
+
+}  // namespace autospc::train

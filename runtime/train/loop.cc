@@ -1,0 +1,53 @@
+#include "runtime/train/loop.h"
+
+#include <chrono>
+
+#include "runtime/base/log.h"
+#include "runtime/train/rank.h"
+
+namespace autospc::train {
+namespace {
+
+class Clock {
+ public:
+  double Lap() {
+    const auto now = std::chrono::steady_clock::now();
+    const double seconds = std::chrono::duration<double>(now - last_).count();
+    last_ = now;
+    return seconds;
+  }
+
+ private:
+  std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
+};
+
+}  // namespace
+
+Status Train(Rank* rank, data::BatchSource* source, const LoopOptions& options,
+             const std::vector<StepListener*>& listeners) {
+  const std::vector<data::InputView> inputs = rank->Inputs();
+  while (rank->steps() < options.steps) {
+    StepRecord record;
+    record.step = rank->steps() + 1;
+    record.lr = options.learning_rate.At(record.step);
+    Clock clock;
+    ASSIGN_OR_RETURN(const data::BatchInfo batch, source->Next(inputs));
+    if (batch.end) {
+      if (rank->first())
+        Log(LogLevel::kWarning, fmt::format("the data is over after step {} of {}", record.step - 1, options.steps));
+      break;
+    }
+    record.tokens = batch.tokens;
+    record.data_seconds = clock.Lap();
+    RETURN_IF_ERROR(rank->Step(record.lr));
+    record.seconds = clock.Lap();
+    record.loss = rank->capture().loss();
+    record.grad_norm = rank->capture().grad_norm();
+    for (StepListener* listener : listeners) RETURN_IF_ERROR(listener->OnStep(record));
+    if (options.stop && options.stop()) break;
+  }
+  for (StepListener* listener : listeners) RETURN_IF_ERROR(listener->OnEnd());
+  return Ok();
+}
+
+}  // namespace autospc::train

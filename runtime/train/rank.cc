@@ -1,0 +1,78 @@
+#include "runtime/train/rank.h"
+
+#include <algorithm>
+
+#include "runtime/train/load.h"
+#include "runtime/train/memory_probe.h"
+
+namespace autospc::train {
+namespace {
+
+constexpr int64_t kDataSlack = 32 << 20;  // bytes that a step may take besides the arena (--limit-data)
+
+// Zero pages of the optimiser's states and of the inputs belong to the state after loading.
+void TouchState(exec::Executor* executor, size_t storage) {
+  const program::StorageT& s = *executor->program().storages[storage];
+  const bool zeros = s.kind == program::StorageKind::Optimizer || s.kind == program::StorageKind::Input;
+  if (s.arena_offset >= 0 || !zeros) return;
+  auto* bytes = static_cast<volatile char*>(executor->storage(static_cast<int>(storage)));
+  for (int64_t i = 0; i < s.bytes; i += 4096) bytes[i] = bytes[i];
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Rank>> Rank::Load(const RunOptions& options, std::shared_ptr<const Package> package,
+                                         Meeting meeting, bool gradients) {
+  auto rank = std::unique_ptr<Rank>(new Rank(options, std::move(package), std::move(meeting)));
+  RETURN_IF_ERROR(rank->LoadProgram(gradients));
+  ASSIGN_OR_RETURN(const ProcessMemory loaded, ReadProcessMemory());
+  if (options.measure_memory) RETURN_IF_ERROR(ResetPeakResident());
+  if (options.limit_data) RETURN_IF_ERROR(LimitDataGrowth(kDataSlack));
+  rank->loaded_resident_ = loaded.resident;
+  rank->executor_->set_timed(options.time_ops);
+  return rank;
+}
+
+Status Rank::LoadProgram(bool gradients) {
+  exec::ExecutorOptions executor_options;
+  executor_options.rank = rank();
+  executor_options.communicator = meeting_.host.get();
+  executor_options.seed = options_.seed;
+  executor_options.external = MappedStorages(*package_, options_.weights);
+  // The package lives as long as the program that points into it.
+  std::shared_ptr<const program::ProgramT> program(package_, &package_->program());
+  ASSIGN_OR_RETURN(executor_, exec::Executor::Create(std::move(program), executor_options));
+  RETURN_IF_ERROR(LoadWeights(*package_, options_.weights, executor_.get()));
+  // Mapped weights are read in now, so that loading is over when the step begins.
+  for (const auto& [storage, data] : executor_options.external) {
+    const volatile char* bytes = static_cast<const char*>(data);
+    for (int64_t i = 0; i < executor_->program().storages[storage]->bytes; i += 4096) (void)bytes[i];
+  }
+  for (size_t i = 0; i < executor_->program().storages.size(); ++i) TouchState(executor_.get(), i);
+  ASSIGN_OR_RETURN(Capture capture, Capture::Make(*executor_, gradients, first()));
+  capture_ = std::make_unique<Capture>(std::move(capture));
+  for (const ComputedGradient& g : capture_->gradients()) {  // taken now, not in the step
+    auto bytes = static_cast<int64_t>(c10::elementSize(exec::ToScalarType(g.dtype)));
+    for (int64_t s : g.sizes) bytes *= s;
+    std::fill_n(static_cast<char*>(const_cast<void*>(g.data)), bytes, 0);
+  }
+  return Ok();
+}
+
+std::vector<data::InputView> Rank::Inputs() const {
+  std::vector<data::InputView> views;
+  for (const auto& input : executor_->program().inputs) {
+    const program::TensorT& t = *executor_->program().tensors[input->tensor];
+    views.push_back({input->name, t.dtype, t.sizes, input->seq_dim, executor_->tensor(input->tensor).data_ptr()});
+  }
+  return views;
+}
+
+Status Rank::Step(double lr) {
+  executor_->SetScalar("lr", lr);
+  executor_->SetScalar("step", static_cast<double>(executor_->steps() + 1));
+  capture_->BeginStep();
+  return executor_->Step(capture_->OnOutput());
+}
+
+}  // namespace autospc::train

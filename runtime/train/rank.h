@@ -1,0 +1,57 @@
+// One rank of a job: its program loaded, its place among the others, and single steps of it.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "runtime/base/result.h"
+#include "runtime/data/batch_source.h"
+#include "runtime/dist/rendezvous.h"
+#include "runtime/exec/executor.h"
+#include "runtime/package/oci.h"
+#include "runtime/train/capture.h"
+#include "runtime/train/run.h"
+
+namespace autospc::train {
+
+class Rank {
+ public:
+  // Loads program and weights. `gradients`: steps hand every gradient to rank 0's capture (a golden comparison). All
+  // ranks call it; options and package are the same on all, and options outlive the rank.
+  static Result<std::unique_ptr<Rank>> Load(const RunOptions& options, std::shared_ptr<const Package> package,
+                                            Meeting meeting, bool gradients);
+
+  const RunOptions& options() const { return options_; }
+  const Package& package() const { return *package_; }
+  const program::ProgramT& program() const { return executor_->program(); }
+  exec::Executor& executor() { return *executor_; }
+  const Capture& capture() const { return *capture_; }
+  const Meeting& meeting() const { return meeting_; }
+  Communicator& communicator() { return *meeting_.host; }
+  int rank() const { return meeting_.host->rank(); }
+  bool first() const { return rank() == 0; }
+  // The process as it was when loading was over, in bytes.
+  int64_t loaded_resident() const { return loaded_resident_; }
+
+  // Where the program reads its batch.
+  std::vector<data::InputView> Inputs() const;
+  // Steps taken, those of the run that this one continues included.
+  int64_t steps() const { return executor_->steps(); }
+  // One optimiser step on what the inputs hold. Loss and gradient norm are in capture() afterwards, on every rank.
+  Status Step(double lr);
+
+ private:
+  Rank(const RunOptions& options, std::shared_ptr<const Package> package, Meeting meeting)
+      : options_(options), package_(std::move(package)), meeting_(std::move(meeting)) {}
+  Status LoadProgram(bool gradients);
+
+  const RunOptions& options_;
+  std::shared_ptr<const Package> package_;
+  Meeting meeting_;
+  std::unique_ptr<exec::Executor> executor_;
+  std::unique_ptr<Capture> capture_;
+  int64_t loaded_resident_ = 0;
+};
+
+}  // namespace autospc::train
