@@ -38,12 +38,16 @@ po::options_description RunFlags() {
   add("package", po::value<std::string>(), "the package (positional)");
   add("nproc-per-node", po::value<int64_t>()->default_value(0, ""), "start that many ranks on this machine");
   add("data", po::value<std::vector<std::string>>()->multitoken()->composing()->value_name("FILE..."),
-      "token files to train on: llm.c's, or bare ones");
+      "what to train on: token files (llm.c's, bare ones), safetensors batches, a FIFO, - for standard input");
   add("token-dtype", po::value<std::string>()->default_value("uint16"),
       "of bare token files: uint8, uint16, uint32, int32 or int64");
   add("labels", po::value<std::string>()->default_value("", "as the package says"),
       "unshifted: the model shifts them itself; shifted: label t is token t + 1");
   add("shuffle", po::value<std::string>()->default_value("on"), "off: samples in the order of the files");
+  add("eval-data", po::value<std::vector<std::string>>()->multitoken()->composing()->value_name("FILE..."),
+      "files to evaluate on, at the end");
+  add("eval-every", po::value<int64_t>()->default_value(0, ""), "and after every N steps");
+  add("eval-batches", po::value<int64_t>()->default_value(0, ""), "on their first N batches alone");
   add("golden", po::value<std::string>()->default_value(""), "the batch, and what to compare with");
   add("rtol", po::value<double>()->default_value(1e-5, "1e-5"), "largest error of loss, gradients and their norm");
   add("write-golden", po::value<std::string>()->default_value(""), "write this run's loss and gradients");
@@ -69,7 +73,7 @@ po::options_description RunFlags() {
 // --data and what belongs to it.
 Status ReadDataFlags(const cli::Flags& flags, autospc::train::RunOptions* options) {
   if (!flags.Has("data")) {
-    for (const char* flag : {"token-dtype", "labels", "shuffle"}) {
+    for (const char* flag : {"token-dtype", "labels", "shuffle", "eval-data"}) {
       if (flags.Has(flag)) return Usage(fmt::format("--{} says something of --data, which is not given", flag), "add --data FILE");
     }
     return autospc::Ok();
@@ -89,6 +93,22 @@ Status ReadDataFlags(const cli::Flags& flags, autospc::train::RunOptions* option
   ASSIGN_OR_RETURN(const std::string shuffle, cli::OneOf("--shuffle", flags.Get<std::string>("shuffle"), {"on", "off"}));
   data.order.shuffle = shuffle == "on";
   data.order.seed = options->seed;
+  return autospc::Ok();
+}
+
+// --eval-data and what belongs to it; of the types and labels that hold for --data.
+Status ReadEvalFlags(const cli::Flags& flags, autospc::train::RunOptions* options) {
+  for (const char* flag : {"eval-every", "eval-batches"}) {
+    if (!flags.Has(flag)) continue;
+    if (!flags.Has("eval-data")) return Usage(fmt::format("--{} without --eval-data", flag), "add --eval-data FILE");
+    RETURN_IF_ERROR(cli::InRange(fmt::format("--{}", flag), flags.Get<int64_t>(flag), 1, int64_t{1} << 40));
+  }
+  if (!flags.Has("eval-data")) return autospc::Ok();
+  options->eval = options->data;
+  options->eval.files = flags.Get<std::vector<std::string>>("eval-data");
+  options->eval.order = {.shuffle = false, .once = true};
+  options->eval_every = flags.Get<int64_t>("eval-every");
+  options->eval_batches = flags.Get<int64_t>("eval-batches");
   return autospc::Ok();
 }
 
@@ -138,6 +158,7 @@ Result<int> RunMain(const std::vector<std::string>& arguments) {
   }
   options.seed = flags.Get<uint64_t>("seed");
   RETURN_IF_ERROR(ReadDataFlags(flags, &options));
+  RETURN_IF_ERROR(ReadEvalFlags(flags, &options));
   ASSIGN_OR_RETURN(options.device, cli::OneOf("--device", flags.Get<std::string>("device"), {"cpu", "cuda"}));
   ASSIGN_OR_RETURN(const int64_t threads, cli::InRange("--threads", flags.Get<int64_t>("threads"), 0, 1024));
   options.threads = static_cast<int>(threads);

@@ -64,6 +64,22 @@ const InputSpec* Contract::Find(Role role) const {
   return nullptr;
 }
 
+int64_t Contract::rows() const {
+  if (const InputSpec* const tokens = Find(Role::kTokens)) return tokens->rows();
+  for (const InputSpec& input : inputs) {
+    if (!input.sizes.empty() && !(input.sizes.size() == 1 && input.seq_dim == 0)) return input.sizes[input.seq_dim == 0 ? 1 : 0];
+  }
+  return 1;
+}
+
+int64_t Contract::length() const {
+  if (const InputSpec* const tokens = Find(Role::kTokens)) return tokens->length();
+  for (const InputSpec& input : inputs) {
+    if (input.seq_dim >= 0) return input.length();
+  }
+  return 1;
+}
+
 Contract ContractOf(const program::ProgramT& program, Labels labels) {
   Contract contract;
   contract.labels = labels;
@@ -148,7 +164,10 @@ int64_t FillRow(const Contract& contract, const Places& places, int64_t row, std
   const auto have = std::min<int64_t>(length, static_cast<int64_t>(tokens.size()));
   const int64_t labelled = std::clamp<int64_t>(static_cast<int64_t>(tokens.size()) - shift, 0, length);
   const int64_t ignore = contract.ignore_index.value_or(0);
+  // The model that shifts labels itself has no use for a row's first one.
+  const int64_t first = contract.labels == Labels::kUnshifted ? 1 : 0;
   bool labels = false;
+  int64_t valid = 0;
   for (size_t i = 0; i < contract.inputs.size(); ++i) {
     const InputSpec& input = contract.inputs[i];
     for (int64_t t = 0; t < length; ++t) {
@@ -159,6 +178,7 @@ int64_t FillRow(const Contract& contract, const Places& places, int64_t row, std
           break;
         case Role::kLabels:
           value = t < labelled ? tokens[t + shift] : ignore;
+          valid += t >= first && t < labelled && !(contract.ignore_index && value == ignore) ? 1 : 0;
           break;
         case Role::kMask:
           value = t < have ? 1 : 0;
@@ -174,9 +194,7 @@ int64_t FillRow(const Contract& contract, const Places& places, int64_t row, std
     }
     labels = labels || input.role == Role::kLabels;
   }
-  if (!labels) return have;
-  // The model that shifts them itself has no target for a row's first label.
-  return contract.labels == Labels::kUnshifted ? std::max<int64_t>(0, labelled - 1) : labelled;
+  return labels ? valid : have;
 }
 
 }  // namespace autospc::data

@@ -46,8 +46,8 @@ struct Contract {
   std::optional<int64_t> ignore_index;  // the label that the loss leaves out
 
   const InputSpec* Find(Role role) const;  // nullptr: no such input
-  int64_t rows() const { return Find(Role::kTokens)->rows(); }
-  int64_t length() const { return Find(Role::kTokens)->length(); }
+  int64_t rows() const;    // of the global batch
+  int64_t length() const;  // positions of a row
   // A row needs so many tokens: one more than positions where labels are shifted here.
   int64_t tokens_a_row() const { return length() + (shifts() ? 1 : 0); }
   bool shifts() const { return labels == Labels::kShifted && Find(Role::kLabels) != nullptr; }

@@ -9,7 +9,7 @@
 #include "runtime/base/result.h"
 #include "runtime/data/batch_source.h"
 #include "runtime/data/contract.h"
-#include "runtime/data/token_batches.h"
+#include "runtime/data/sample_order.h"
 #include "runtime/data/token_file.h"
 
 namespace autospc::data {
@@ -21,8 +21,15 @@ struct DataOptions {
   OrderOptions order;
 };
 
-// `scan`: every token is compared with the embedding's rows first. kBadInput says what is wrong with which file.
+// Whether it is a stream, which one rank reads and none may look into beforehand. kUsage: a stream among other files.
+Result<bool> ReadsStream(const DataOptions& options);
+
+// Of files. `scan`: every token is compared with the embedding's rows first. kBadInput says what is wrong with which file.
 Result<std::unique_ptr<BatchSource>> OpenData(const DataOptions& options, const program::ProgramT& program,
                                               const std::string& package, bool scan);
+
+// Of a stream, by the one rank that reads it.
+Result<std::unique_ptr<BatchSource>> OpenStream(const DataOptions& options, const program::ProgramT& program,
+                                                const std::string& package);
 
 }  // namespace autospc::data

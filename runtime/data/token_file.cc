@@ -85,12 +85,11 @@ void LoadTokens(TokenType type, const std::byte* from, int64_t count, int64_t* t
 }
 
 Result<std::optional<TokenHeader>> ReadTokenHeader(std::span<const std::byte> start, const std::string& where) {
-  constexpr int32_t kMagic16 = 20240520, kMagic32 = 20240801;
   std::array<int32_t, 3> words{};
   if (start.size() < sizeof(words)) return std::optional<TokenHeader>();
   std::memcpy(words.data(), start.data(), sizeof(words));
-  if (words[0] != kMagic16 && words[0] != kMagic32) return std::optional<TokenHeader>();
-  const bool wide = words[0] == kMagic32;
+  if (words[0] != kTokenMagic16 && words[0] != kTokenMagic32) return std::optional<TokenHeader>();
+  const bool wide = words[0] == kTokenMagic32;
   if (words[1] != (wide ? 7 : 1)) {
     return Error{Code::kBadInput, fmt::format("an llm.c token file of version {}, which is none known here", words[1]),
                  where, "write it again with the present llm.c"};

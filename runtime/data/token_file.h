@@ -26,6 +26,7 @@ struct TokenHeader {
   int64_t tokens = 0;
 };
 inline constexpr int64_t kTokenHeaderBytes = 1024;
+inline constexpr int32_t kTokenMagic16 = 20240520, kTokenMagic32 = 20240801;
 // kBadInput: the magic is there, and the version or the number is none. nullopt: no such header.
 Result<std::optional<TokenHeader>> ReadTokenHeader(std::span<const std::byte> start, const std::string& where);
 

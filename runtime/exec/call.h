@@ -36,7 +36,8 @@ struct Context {
   int world_size = 1;
   Communicator* communicator = nullptr;  // of world_size ranks
   Group sp, dp;
-  uint64_t seed = 0;  // of dropout, in this step
+  uint64_t seed = 0;    // of dropout, in this step
+  bool dropout = true;  // false: nothing is dropped (evaluation)
 
   Group GroupOf(Axis axis) const {
     return axis == Axis::kSp ? sp : axis == Axis::kDp ? dp : Group{rank, world_size, communicator};

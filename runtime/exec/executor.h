@@ -56,6 +56,10 @@ class Executor {
   // and its source line: kFailed, kPeerFailed, ….
   Status Step(const OnOutput& on_output);
 
+  // The loss of what the inputs hold, handed to `on_output`, without dropout. Runs only what the loss depends on;
+  // parameters, buffers, optimiser states and steps() stay as they are.
+  Status Evaluate(const OnOutput& on_output);
+
   int64_t steps() const { return steps_; }
   // A run that goes on where another stopped after so many steps draws its dropout from there.
   void ResumeAt(int64_t steps) { steps_ = steps; }
@@ -74,12 +78,14 @@ class Executor {
 
  private:
   struct Update;  // an output that goes to a persistent storage
+  struct Evaluation;
   Executor() = default;
   Status MakeGroups(const ExecutorOptions& options);
   Status MakeStorages(const ExecutorOptions& options);
   Status MakeTensors();
   Status MakeCalls();
   Status MakeUpdates();
+  Status MakeEvaluation();
   Status RunInstruction(size_t index);
   Error Locate(Error error, size_t index) const;
 
@@ -96,6 +102,7 @@ class Executor {
   std::vector<Way> ways_;
   std::vector<std::vector<int>> outputs_after_;  // by instruction + 1: indices of outputs
   std::vector<std::unique_ptr<Update>> updates_;
+  std::shared_ptr<Evaluation> evaluation_;  // made when it is first asked for
   std::vector<double> times_, fastest_, busy_;
   std::vector<int64_t> outside_by_instruction_;
   bool timed_ = false;

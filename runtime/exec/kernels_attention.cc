@@ -63,8 +63,9 @@ Result<Kernel> MakeForward(const Call& c) {
   a->args.out = ViewOf(c.outputs[0]);
   a->args.lse = c.outputs[1].data_ptr();
   RETURN_IF_ERROR(CheckAttention(a->args));
-  return Kernel([a, context = c.context]() -> Status {
+  return Kernel([a, context = c.context, p = a->args.dropout_p]() -> Status {
     a->args.seed = context->seed;
+    a->args.dropout_p = context->dropout ? p : 0;
     AttentionForward(a->args);
     return Ok();
   });

@@ -145,7 +145,7 @@ int64_t GlobalStart(const std::vector<Extent>& extents, int64_t run) {
 template <typename T>
 void DropoutRuns(const Call& c, const std::vector<Extent>& extents, const at::Tensor& x, const at::Tensor& out) {
   using Acc = std::conditional_t<std::is_same_v<T, double>, double, float>;
-  const double p = c.Float(1);
+  const double p = c.context->dropout ? c.Float(1) : 0;
   const Acc scale = p < 1 ? static_cast<Acc>(1.0 / (1.0 - p)) : Acc(0);
   const int64_t site = c.Int(2), after = extents.back().local;
   const uint64_t seed = c.context->seed;

@@ -14,13 +14,6 @@
 namespace autospc::train {
 namespace {
 
-double AsDouble(const at::Tensor& scalar) {
-  double value = 0;
-  AT_DISPATCH_FLOATING_TYPES_AND2(at::kBFloat16, at::kHalf, scalar.scalar_type(), "loss",
-                                  [&] { value = static_cast<double>(*scalar.const_data_ptr<scalar_t>()); });
-  return value;
-}
-
 double SumOfSquares(const at::Tensor& t) {  // over any strides, in the order of indices
   double sum = 0;
   std::vector<int64_t> index(t.dim(), 0);
@@ -43,6 +36,13 @@ double SumOfSquares(const at::Tensor& t) {  // over any strides, in the order of
 }
 
 }  // namespace
+
+double AsDouble(const at::Tensor& scalar) {
+  double value = 0;
+  AT_DISPATCH_FLOATING_TYPES_AND2(at::kBFloat16, at::kHalf, scalar.scalar_type(), "loss",
+                                  [&] { value = static_cast<double>(*scalar.const_data_ptr<scalar_t>()); });
+  return value;
+}
 
 Result<Capture> Capture::Make(const exec::Executor& executor, bool gradients, bool keep) {
   Capture capture;

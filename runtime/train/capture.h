@@ -10,6 +10,9 @@
 
 namespace autospc::train {
 
+// A floating-point scalar of any type.
+double AsDouble(const at::Tensor& scalar);
+
 class Capture {
  public:
   // `gradients`: whether the job wants them, the same on all ranks; `keep`: whether this rank keeps them. Those of

@@ -21,11 +21,18 @@ class Clock {
   std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
 };
 
+Status Evaluate(Rank* rank, const LoopOptions& options, const std::vector<StepListener*>& listeners) {
+  ASSIGN_OR_RETURN(const EvalRecord record, EvaluateOn(rank, options.eval, options.eval_batches));
+  for (StepListener* listener : listeners) RETURN_IF_ERROR(listener->OnEval(record));
+  return Ok();
+}
+
 }  // namespace
 
 Status Train(Rank* rank, data::BatchSource* source, const LoopOptions& options,
              const std::vector<StepListener*>& listeners) {
   const std::vector<data::InputView> inputs = rank->Inputs();
+  int64_t evaluated = rank->steps();
   while (rank->steps() < options.steps) {
     StepRecord record;
     record.step = rank->steps() + 1;
@@ -44,8 +51,13 @@ Status Train(Rank* rank, data::BatchSource* source, const LoopOptions& options,
     record.loss = rank->capture().loss();
     record.grad_norm = rank->capture().grad_norm();
     for (StepListener* listener : listeners) RETURN_IF_ERROR(listener->OnStep(record));
+    if (options.eval != nullptr && options.eval_every > 0 && record.step % options.eval_every == 0) {
+      RETURN_IF_ERROR(Evaluate(rank, options, listeners));
+      evaluated = record.step;
+    }
     if (options.stop && options.stop()) break;
   }
+  if (options.eval != nullptr && rank->steps() > evaluated) RETURN_IF_ERROR(Evaluate(rank, options, listeners));
   for (StepListener* listener : listeners) RETURN_IF_ERROR(listener->OnEnd());
   return Ok();
 }

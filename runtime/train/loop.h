@@ -7,6 +7,7 @@
 
 #include "runtime/base/result.h"
 #include "runtime/data/batch_source.h"
+#include "runtime/train/evaluation.h"
 #include "runtime/train/learning_rate.h"
 
 namespace autospc::train {
@@ -29,12 +30,16 @@ class StepListener {
  public:
   virtual ~StepListener() = default;
   virtual Status OnStep(const StepRecord& record) = 0;
+  virtual Status OnEval(const EvalRecord& record) { return Ok(); }  // after OnStep of the step that it stands behind
   virtual Status OnEnd() { return Ok(); }  // after the last step of a run that had no error
 };
 
 struct LoopOptions {
   int64_t steps = 0;           // the number of the last step: a run resumed at step 40 of 100 takes 60
   LearningRate learning_rate;
+  data::BatchSource* eval = nullptr;  // evaluated on after every eval_every steps and after the last one
+  int64_t eval_every = 0;             // 0: after the last step alone
+  int64_t eval_batches = 0;           // 0: all of it
   std::function<bool()> stop;  // asked after each step's listeners; true, on all ranks alike, ends the run as its end
 };
 

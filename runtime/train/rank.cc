@@ -75,4 +75,13 @@ Status Rank::Step(double lr) {
   return executor_->Step(capture_->OnOutput());
 }
 
+Result<double> Rank::Evaluate() {
+  double loss = 0;
+  RETURN_IF_ERROR(executor_->Evaluate([&](const program::OutputT&, const at::Tensor& value) -> Status {
+    loss = AsDouble(value);
+    return Ok();
+  }));
+  return loss;
+}
+
 }  // namespace autospc::train

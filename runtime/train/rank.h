@@ -40,6 +40,8 @@ class Rank {
   int64_t steps() const { return executor_->steps(); }
   // One optimiser step on what the inputs hold. Loss and gradient norm are in capture() afterwards, on every rank.
   Status Step(double lr);
+  // The loss of what the inputs hold, without dropout; nothing of the training changes.
+  Result<double> Evaluate();
 
  private:
   Rank(const RunOptions& options, std::shared_ptr<const Package> package, Meeting meeting)

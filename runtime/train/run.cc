@@ -17,6 +17,7 @@
 #include "runtime/train/loop.h"
 #include "runtime/train/rank.h"
 #include "runtime/train/report.h"
+#include "runtime/train/shared_batches.h"
 #include "runtime/train/step_printer.h"
 
 namespace autospc::train {
@@ -30,8 +31,24 @@ std::string Plural(int n, const char* what) { return fmt::format("{} {}{}", n, w
 struct Job {
   std::shared_ptr<Package> package;
   std::optional<GoldenFile> golden;
-  std::unique_ptr<data::BatchSource> source;  // of the steps; none where a golden file is compared with
+  std::unique_ptr<data::BatchSource> source;  // of the steps; none for a golden file or a stream
+  std::unique_ptr<data::BatchSource> eval;    // of --eval-data
 };
+
+Status OpenFiles(const RunOptions& options, bool scan, Job* job) {
+  const program::ProgramT& program = job->package->program();
+  ASSIGN_OR_RETURN(const bool stream, data::ReadsStream(options.data));
+  if (!stream && !options.data.files.empty()) {
+    ASSIGN_OR_RETURN(job->source, data::OpenData(options.data, program, options.package, scan));
+  }
+  if (options.eval.files.empty()) return Ok();
+  ASSIGN_OR_RETURN(const bool eval_stream, data::ReadsStream(options.eval));
+  if (eval_stream) {
+    return Error{Code::kUsage, "--eval-data is a stream, which cannot be read again at the next evaluation", "", "give files"};
+  }
+  ASSIGN_OR_RETURN(job->eval, data::OpenData(options.eval, program, options.package, scan));
+  return Ok();
+}
 
 // Everything that can be said before a rank starts working: the package, the batch, the weights, the data.
 // `local_ranks`: those for which this process answers. `verify`: nobody has read all of package and data before.
@@ -54,10 +71,8 @@ Result<Job> Open(const RunOptions& options, int ranks, int local_ranks, bool ver
   }
   // Weights first: where a checkpoint's tie is lost, the golden file lacks the second name too, and says less of why.
   RETURN_IF_ERROR(CheckWeights(*job.package, options.weights));
-  if (options.golden.empty()) {
-    ASSIGN_OR_RETURN(job.source, data::OpenData(options.data, program, options.package, verify));
-    return job;
-  }
+  RETURN_IF_ERROR(OpenFiles(options, verify, &job));
+  if (options.golden.empty()) return job;
   ASSIGN_OR_RETURN(GoldenFile golden, GoldenFile::Open(options.golden));
   RETURN_IF_ERROR(CheckGolden(golden, program));
   job.golden = std::move(golden);
@@ -78,8 +93,11 @@ Result<int> LaunchRanks(const RunOptions& options) {
   return Launch(launch);
 }
 
-Result<int> TrainOn(Rank* rank, data::BatchSource* source) {
+Result<int> TrainOn(Rank* rank, data::BatchSource* source, data::BatchSource* eval) {
   LoopOptions loop;
+  loop.eval = eval;
+  loop.eval_every = rank->options().eval_every;
+  loop.eval_batches = rank->options().eval_batches;
   loop.steps = rank->options().steps;
   loop.learning_rate = rank->options().learning_rate;
   StepPrinter printer(rank->options().json);
@@ -93,10 +111,16 @@ Result<int> BeRank(const RunOptions& options, Job job, Meeting meeting) {
   const bool compare = options.steps == 0;
   ASSIGN_OR_RETURN(const std::unique_ptr<Rank> rank,
                    Rank::Load(options, job.package, std::move(meeting), /*gradients=*/compare));
-  std::optional<GoldenBatch> golden_batch;
-  if (job.golden) golden_batch.emplace(*job.golden);
-  data::BatchSource* const source = golden_batch ? &*golden_batch : job.source.get();
-  ASSIGN_OR_RETURN(const int code, compare ? Compare(rank.get(), *job.golden) : TrainOn(rank.get(), source));
+  if (job.golden) job.source = std::make_unique<GoldenBatch>(*job.golden);
+  if (!job.source) {
+    std::unique_ptr<data::BatchSource> stream;
+    if (rank->first()) {
+      ASSIGN_OR_RETURN(stream, data::OpenStream(options.data, rank->program(), options.package));
+    }
+    job.source = std::make_unique<SharedBatches>(std::move(stream), &rank->communicator());
+  }
+  ASSIGN_OR_RETURN(const int code,
+                   compare ? Compare(rank.get(), *job.golden) : TrainOn(rank.get(), job.source.get(), job.eval.get()));
   RETURN_IF_ERROR(ReportRun(rank.get()));
   // Nobody leaves while another still reads from it.
   RETURN_IF_ERROR(rank->communicator().Barrier());

@@ -19,6 +19,8 @@ struct RunOptions {
   std::string golden;      // compared with, or the batch of every step
   data::DataOptions data;  // --data: where batches come from instead
   double rtol = 1e-5;
+  data::DataOptions eval;  // --eval-data: evaluated on, in order
+  int64_t eval_every = 0, eval_batches = 0;  // 0: at the end alone; all of it
   std::string write_golden;  // a golden file made from this run
   int64_t steps = 0;         // > 0: optimiser steps, no comparison
   LearningRate learning_rate;

@@ -9,6 +9,7 @@ class StepPrinter : public StepListener {
  public:
   explicit StepPrinter(bool json) : json_(json) {}
   Status OnStep(const StepRecord& record) override;
+  Status OnEval(const EvalRecord& record) override;
 
  private:
   bool json_;
