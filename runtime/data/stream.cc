@@ -156,7 +156,7 @@ Result<bool> StreamBatches::NextTokens(int64_t count) {
       ASSIGN_OR_RETURN(const std::optional<TokenHeader> header, ReadTokenHeader(Ahead(), name_));
       if (!header) return Bad("what follows an llm.c file is no such file", "write one whole file after the other");
       if (type_ && *type_ != header->type) {
-        return Bad(fmt::format("its header says {}, and --token-dtype says {}", Name(header->type), Name(*type_)),
+        return Bad(fmt::format("its header says {}, and --token-dtype says {}", TokenName(header->type), TokenName(*type_)),
                    "leave --token-dtype out: llm.c's files say it themselves");
       }
       Drop(kTokenHeaderBytes);
@@ -166,13 +166,13 @@ Result<bool> StreamBatches::NextTokens(int64_t count) {
     }
     int64_t take = count - static_cast<int64_t>(pending_.size());
     if (headers_) take = std::min(take, left_);
-    const int64_t element = ByteSize(token_type_);
+    const int64_t element = TokenSize(token_type_);
     RETURN_IF_ERROR(Fill(static_cast<size_t>(take * element)));
     const auto have = static_cast<int64_t>(Ahead().size());
     if (have < take * element) {
       if (headers_) return Bad(fmt::format("it ends {} tokens before its header's count", left_ - have / element), "");
       if (have % element != 0) {
-        return Bad(fmt::format("its bytes are not a whole number of {} tokens", Name(token_type_)),
+        return Bad(fmt::format("its bytes are not a whole number of {} tokens", TokenName(token_type_)),
                    "give the tokens' type with --token-dtype");
       }
       return false;
@@ -211,7 +211,7 @@ Result<BatchInfo> StreamBatches::Next(const std::vector<InputView>& inputs) {
     // Rows overlap by the token that labels are shifted by.
     const int64_t stride = contract_.length(), batch = rows * stride + (needed - stride);
     ASSIGN_OR_RETURN(const bool whole, NextTokens(batch));
-    if (!whole) return end("tokens", static_cast<int64_t>(pending_.size() + Ahead().size() / static_cast<size_t>(ByteSize(token_type_))));
+    if (!whole) return end("tokens", static_cast<int64_t>(pending_.size() + Ahead().size() / static_cast<size_t>(TokenSize(token_type_))));
     for (int64_t row = 0; row < rows; ++row) {
       info.tokens += FillRow(contract_, places, row, std::span(pending_).subspan(static_cast<size_t>(row * stride), static_cast<size_t>(needed)));
     }

@@ -31,6 +31,8 @@ Result<TensorBatch> TensorBatch::Make(const Contract& contract, SafetensorsFile 
   batch.contract_ = contract;
   batch.file_ = std::move(file);
   batch.where_ = where;
+  const InputSpec* const labels = contract.Find(Role::kLabels);
+  batch.derives_ = contract.shifts() && batch.file_.Find(labels->name) == nullptr && batch.file_.Find("in." + labels->name) == nullptr;
   for (size_t i = 0; i < contract.inputs.size(); ++i) {
     const std::string& name = contract.inputs[i].name;
     const SafetensorsEntry* entry = batch.file_.Find(name);
@@ -55,7 +57,7 @@ Status TensorBatch::Add(size_t index, const SafetensorsEntry& entry) {
   if (!Converts(entry.dtype, input.dtype)) return misfit("the types do not convert");
   if (sizes.size() != input.sizes.size()) return misfit("another number of dims");
   // Derived labels may need the token after a row's last position.
-  const bool derived = input.role == Role::kTokens && contract_.shifts() && Find(Role::kLabels) == nullptr;
+  const bool derived = input.role == Role::kTokens && derives_;
   for (size_t d = 0; d < sizes.size(); ++d) {
     const int dim = static_cast<int>(d);
     if (dim == batch_dim) continue;
@@ -125,7 +127,7 @@ Status TensorBatch::CheckRoles() const {
   for (const Column& column : columns_) {
     const InputSpec& input = contract_.inputs[column.input];
     if (input.seq_dim < 0) continue;
-    const bool derived = input.role == Role::kTokens && contract_.shifts() && Find(Role::kLabels) == nullptr;
+    const bool derived = input.role == Role::kTokens && derives_;
     const int64_t needed = input.length() + (derived ? 1 : 0);
     if (column.length < needed && !(contract_.ignore_index && contract_.Find(Role::kLabels) != nullptr)) {
       return Bad(fmt::format("'{}' has {} positions a row and a row needs {}: the model's loss can ignore no padding", input.name,

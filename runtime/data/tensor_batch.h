@@ -51,6 +51,7 @@ class TensorBatch {
   SafetensorsFile file_;
   std::string where_;
   std::vector<Column> columns_;
+  bool derives_ = false;  // shifted labels of the tokens
   int64_t rows_ = -1;
 };
 

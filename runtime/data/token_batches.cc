@@ -17,7 +17,7 @@ Status Scan(const TokenFile& file, const InputSpec& tokens) {
                            tokens.limit),
                file.path(),
                fmt::format("is the file of {} tokens (--token-dtype), and made with this model's tokenizer?",
-                           Name(file.type()))};
+                           TokenName(file.type()))};
 }
 
 }  // namespace

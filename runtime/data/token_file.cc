@@ -60,8 +60,8 @@ bool AllBelow(TokenType type, int64_t limit) {
 
 }  // namespace
 
-int64_t ByteSize(TokenType type) { return kBytes[static_cast<size_t>(type)]; }
-std::string_view Name(TokenType type) { return kNames[static_cast<size_t>(type)]; }
+int64_t TokenSize(TokenType type) { return kBytes[static_cast<size_t>(type)]; }
+std::string_view TokenName(TokenType type) { return kNames[static_cast<size_t>(type)]; }
 
 std::optional<TokenType> ParseTokenType(std::string_view name) {
   const auto* const it = std::find(kNames.begin(), kNames.end(), name);
@@ -108,7 +108,7 @@ Result<TokenFile> TokenFile::Open(const std::string& path, std::optional<TokenTy
   if (header) {
     if (type && *type != header->type) {
       return Error{Code::kBadInput,
-                   fmt::format("its header says {}, and --token-dtype says {}", Name(header->type), Name(*type)), path,
+                   fmt::format("its header says {}, and --token-dtype says {}", TokenName(header->type), TokenName(*type)), path,
                    "leave --token-dtype out: llm.c's files say it themselves"};
     }
     file.offset_ = kTokenHeaderBytes;
@@ -116,7 +116,7 @@ Result<TokenFile> TokenFile::Open(const std::string& path, std::optional<TokenTy
   } else {
     file.type_ = type.value_or(TokenType::kUInt16);
   }
-  const int64_t bytes = file.file_.size() - file.offset_, element = ByteSize(file.type_);
+  const int64_t bytes = file.file_.size() - file.offset_, element = TokenSize(file.type_);
   if (header && header->tokens * element != bytes) {
     return Error{Code::kBadInput,
                  fmt::format("its header counts {} tokens of {} bytes, and {} bytes follow it", header->tokens, element,
@@ -125,7 +125,7 @@ Result<TokenFile> TokenFile::Open(const std::string& path, std::optional<TokenTy
   }
   if (bytes % element != 0) {
     return Error{Code::kBadInput,
-                 fmt::format("{} bytes are not a whole number of {} tokens of {} bytes", bytes, Name(file.type_), element),
+                 fmt::format("{} bytes are not a whole number of {} tokens of {} bytes", bytes, TokenName(file.type_), element),
                  path, "give the tokens' type with --token-dtype"};
   }
   if (bytes == 0) return Error{Code::kBadInput, "it holds no token", path, ""};
@@ -136,7 +136,7 @@ Result<TokenFile> TokenFile::Open(const std::string& path, std::optional<TokenTy
 void TokenFile::WillNeed(int64_t begin, int64_t count) const {
   static const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
   const auto first = reinterpret_cast<uintptr_t>(At(begin)), start = first / page * page;
-  const size_t bytes = first - start + static_cast<size_t>(count * ByteSize(type_));
+  const size_t bytes = first - start + static_cast<size_t>(count * TokenSize(type_));
   (void)madvise(reinterpret_cast<void*>(start), bytes, MADV_WILLNEED);  // a wish: nothing depends on it
 }
 

@@ -16,8 +16,8 @@ namespace autospc::data {
 
 enum class TokenType : uint8_t { kUInt8, kUInt16, kUInt32, kInt32, kInt64 };
 
-int64_t ByteSize(TokenType type);
-std::string_view Name(TokenType type);                        // "uint16"
+int64_t TokenSize(TokenType type);
+std::string_view TokenName(TokenType type);                        // "uint16"
 std::optional<TokenType> ParseTokenType(std::string_view name);
 
 // What the first bytes of a file or stream say: llm.c's header, or nothing.
@@ -50,7 +50,7 @@ class TokenFile {
   std::optional<int64_t> FindOutside(int64_t limit) const;
 
  private:
-  const std::byte* At(int64_t token) const { return file_.data() + offset_ + token * ByteSize(type_); }
+  const std::byte* At(int64_t token) const { return file_.data() + offset_ + token * TokenSize(type_); }
   MappedFile file_;
   TokenType type_ = TokenType::kUInt16;
   int64_t offset_ = 0;  // of the first token, in bytes

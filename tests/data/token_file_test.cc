@@ -30,13 +30,13 @@ TEST(TokenFileTest, BareFilesOfEveryType) {
   TempFolder folder;
   const std::vector<int64_t> tokens = {0, 1, 200, 3, 255};
   for (TokenType type : {TokenType::kUInt8, TokenType::kUInt16, TokenType::kUInt32, TokenType::kInt32, TokenType::kInt64}) {
-    SCOPED_TRACE(Name(type));
-    const std::string path = folder / std::string(Name(type));
+    SCOPED_TRACE(TokenName(type));
+    const std::string path = folder / std::string(TokenName(type));
     Spill(path, TokenBytes(type, tokens));
     auto file = TokenFile::Open(path, type);
     ASSERT_TRUE(file.ok()) << file.error().Format();
     EXPECT_EQ(All(*file), tokens);
-    EXPECT_EQ(ParseTokenType(Name(type)), type);
+    EXPECT_EQ(ParseTokenType(TokenName(type)), type);
     EXPECT_EQ(file->FindOutside(256), std::nullopt);
     EXPECT_EQ(file->FindOutside(255), 4);
     EXPECT_EQ(file->FindOutside(3), 2);
