@@ -111,7 +111,7 @@ Error WithRemedies(Error error, const autospc::CompileOptions& options) {
   const autospc::PassContext& context = options.context;
   const int zero = context.zero >= 0 ? context.zero : context.ranks > 1 ? 2 : 0;
   const auto remedies =
-      autospc::WhatWouldFit(trials, {context.ranks, options.bindings.seq_len, zero, context.recompute, context.tile});
+      autospc::WhatWouldFit(trials, {context.ranks, options.bindings.seq_len, zero, context.recompute, context.tile, context.dp});
   autospc::Progress(fmt::format("{} programs compiled to see what would fit", trials.count()), /*last=*/true);
   if (!remedies.ok()) return error;
   error.hint = remedies->empty() ? "nothing that was tried fits: more ranks, a shorter sequence, ZeRO; raise --memory-budget"
@@ -187,6 +187,7 @@ Status RunPlan(const std::vector<std::string>& arguments) {
   AddModelFlags(described);
   auto add = described.add_options();
   add("ranks", po::value<std::string>()->default_value("1"), "counts of ranks, 1,2,8");
+  add("mesh", po::value<std::vector<std::string>>()->composing(), "dp=N,sp=N: a mesh to plan for, besides or instead; may be repeated");
   add("json", "for programs");
   add("help,h", "this text");
   po::positional_options_description positional;
@@ -201,8 +202,20 @@ Status RunPlan(const std::vector<std::string>& arguments) {
   autospc::PlanRequest request;
   RETURN_IF_ERROR(ReadModelFlags(flags, &request.options));
   request.zero_auto = request.options.context.zero < 0;
-  ASSIGN_OR_RETURN(request.ranks, cli::IntList("--ranks", flags.Get<std::string>("ranks")));
-  for (const int64_t ranks : request.ranks) RETURN_IF_ERROR(cli::InRange("--ranks", ranks, 1, 65536));
+  request.meshes.clear();
+  if (flags.Has("ranks") || !flags.Has("mesh")) {
+    ASSIGN_OR_RETURN(const std::vector<int64_t> counts, cli::IntList("--ranks", flags.Get<std::string>("ranks")));
+    for (const int64_t ranks : counts) {
+      RETURN_IF_ERROR(cli::InRange("--ranks", ranks, 1, 65536));
+      request.meshes.emplace_back(static_cast<int>(ranks));
+    }
+  }
+  if (flags.Has("mesh")) {
+    for (const std::string& text : flags.Get<std::vector<std::string>>("mesh")) {
+      ASSIGN_OR_RETURN(const autospc::Mesh mesh, autospc::ParseMesh(text));
+      request.meshes.push_back(mesh);
+    }
+  }
   ASSIGN_OR_RETURN(const autospc::Plan plan, autospc::MakePlan(request));
   fmt::print("{}", autospc::DescribePlan(plan, flags.Has("json")));
   return autospc::CheckPlanFits(plan);
@@ -244,7 +257,7 @@ int main(int argc, char** argv) {
   } else if (command == "--version") {
     fmt::print("autospc {}\n", AUTOSPC_VERSION);
   } else {
-    const std::string nearest = cli::Nearest(command, {"compile", "inspect"});
+    const std::string nearest = cli::Nearest(command, {"compile", "plan", "inspect"});
     status = Error{Code::kUsage, command.empty() ? "no command is given" : fmt::format("unknown command '{}'", command), "",
                    nearest.empty() ? "autospc --help" : fmt::format("did you mean '{}'?", nearest)};
   }

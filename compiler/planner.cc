@@ -6,22 +6,22 @@ namespace autospc {
 namespace {
 
 // Settings that --zero auto goes over, by rising level. Without another rank or anything to shard there is one.
-std::vector<int> ZeroLevels(const PlanRequest& request, int64_t ranks) {
+std::vector<int> ZeroLevels(const PlanRequest& request, const Mesh& mesh) {
   if (!request.zero_auto) return {request.options.context.zero};
-  if (ranks == 1) return {0};
+  if (mesh.ranks() == 1) return {0};
   return {0, 1, 2};
 }
 
-Setting SettingOf(const PlanRequest& request, int64_t ranks, int zero) {
+Setting SettingOf(const PlanRequest& request, const Mesh& mesh, int zero) {
   const PassContext& context = request.options.context;
-  return {static_cast<int>(ranks), request.options.bindings.seq_len, zero, context.recompute, context.tile};
+  return {mesh.ranks(), request.options.bindings.seq_len, zero, context.recompute, context.tile, mesh.dp};
 }
 
-Result<PlanRow> PlanLength(const PlanRequest& request, Trials& trials, int64_t ranks) {
+Result<PlanRow> PlanLength(const PlanRequest& request, Trials& trials, const Mesh& mesh) {
   PlanRow row;
-  row.ranks = static_cast<int>(ranks);
-  for (const int zero : ZeroLevels(request, ranks)) {
-    ASSIGN_OR_RETURN(const Trial* trial, trials.Run(SettingOf(request, ranks, zero)));
+  row.mesh = mesh;
+  for (const int zero : ZeroLevels(request, mesh)) {
+    ASSIGN_OR_RETURN(const Trial* trial, trials.Run(SettingOf(request, mesh, zero)));
     row.settings.push_back(*trial);
     const bool faster = row.chosen < 0 || trial->cost.total.seconds < row.settings[row.chosen].cost.total.seconds;
     if (trial->fits && faster) row.chosen = static_cast<int>(row.settings.size()) - 1;
@@ -30,10 +30,10 @@ Result<PlanRow> PlanLength(const PlanRequest& request, Trials& trials, int64_t r
 }
 
 // Sharding more never needs more: the highest level decides how long a sequence fits.
-Result<PlanRow> PlanLongest(const PlanRequest& request, Trials& trials, int64_t ranks) {
+Result<PlanRow> PlanLongest(const PlanRequest& request, Trials& trials, const Mesh& mesh) {
   PlanRow row;
-  row.ranks = static_cast<int>(ranks);
-  ASSIGN_OR_RETURN(row.longest, FindLongest(trials, SettingOf(request, ranks, ZeroLevels(request, ranks).back())));
+  row.mesh = mesh;
+  ASSIGN_OR_RETURN(row.longest, FindLongest(trials, SettingOf(request, mesh, ZeroLevels(request, mesh).back())));
   return row;
 }
 
@@ -57,10 +57,10 @@ Result<Plan> MakePlan(const PlanRequest& request) {
   Trials trials(std::move(model), options);
   trials.curves = plan.seq_len.has_value();
   double least = 0;
-  for (const int64_t ranks : request.ranks) {
-    ASSIGN_OR_RETURN(PlanRow row, plan.seq_len ? PlanLength(request, trials, ranks) : PlanLongest(request, trials, ranks));
+  for (const Mesh& mesh : request.meshes) {
+    ASSIGN_OR_RETURN(PlanRow row, plan.seq_len ? PlanLength(request, trials, mesh) : PlanLongest(request, trials, mesh));
     if (row.chosen >= 0) {
-      const double cost = row.settings[row.chosen].cost.total.seconds * static_cast<double>(ranks);
+      const double cost = row.settings[row.chosen].cost.total.seconds * mesh.ranks();
       if (plan.cheapest < 0 || cost < least) {
         plan.cheapest = static_cast<int>(plan.rows.size());
         least = cost;

@@ -11,6 +11,7 @@
 
 #include "codegen/memory_report.h"
 #include "compiler/driver.h"
+#include "runtime/base/mesh.h"
 
 namespace autospc {
 
@@ -21,10 +22,13 @@ struct Setting {
   int zero = 0;
   std::string recompute = "auto";
   std::string tile = "auto";
+  int dp = 1;  // of the ranks, those that split the batch
 
+  // "--ranks 8", or "--mesh dp=2,sp=4".
+  std::string RanksFlag() const;
   bool operator==(const Setting&) const = default;
   bool operator<(const Setting& o) const {
-    return std::tie(ranks, seq_len, zero, recompute, tile) < std::tie(o.ranks, o.seq_len, o.zero, o.recompute, o.tile);
+    return std::tie(ranks, dp, seq_len, zero, recompute, tile) < std::tie(o.ranks, o.dp, o.seq_len, o.zero, o.recompute, o.tile);
   }
 };
 
@@ -82,12 +86,12 @@ Result<std::vector<std::string>> WhatWouldFit(Trials& trials, Setting setting);
 
 struct PlanRequest {
   CompileOptions options;        // ranks and sequence length aside
-  std::vector<int64_t> ranks = {1};
-  bool zero_auto = false;        // choose the level of ZeRO too
+  std::vector<Mesh> meshes = {Mesh(1)};
+  bool zero_auto = false;  // choose the level of ZeRO too
 };
 
 struct PlanRow {
-  int ranks = 1;
+  Mesh mesh;
   std::vector<Trial> settings;   // with a length given: by level of ZeRO, the cheapest that fits marked by `chosen`
   int chosen = -1;               // -1: none fits
   std::optional<Longest> longest;  // without
@@ -111,7 +115,7 @@ Result<Plan> MakePlan(const PlanRequest& request);
 Status CheckPlanFits(const Plan& plan);
 
 // At most 100 columns; or JSON with keys "model", "strategy", "optimizer", "budget", "seq_len", "machine", "assumptions",
-// "rows" ("ranks", "fits", "seq_len", "batch", "zero", "recompute", "memory", "peak", "seconds", "flops", "bytes_moved",
+// "rows" ("ranks", "dp", "fits", "seq_len", "batch", "zero", "recompute", "memory", "peak", "seconds", "flops", "bytes_moved",
 // "bytes_sent", "ops", "curve", "settings", "limit", "too_long", "step", "trials", "error"), "cheapest", "trials",
 // "seconds". Keys are never renamed.
 std::string DescribePlan(const Plan& plan, bool json);

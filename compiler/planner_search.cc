@@ -72,7 +72,7 @@ int64_t SmallestArena(const Trial& trial) {
 
 Result<Longest> FindLongest(Trials& trials, const Setting& setting) {
   const int before = trials.count();
-  ASSIGN_OR_RETURN(const Lengths lengths, FindLengths(trials, setting.ranks));
+  ASSIGN_OR_RETURN(const Lengths lengths, FindLengths(trials, setting.ranks / setting.dp));
   Longest longest;
   longest.step = lengths.grain;
   const Trial* fits = nullptr;
@@ -177,7 +177,7 @@ Result<std::vector<std::string>> WhatWouldFit(Trials& trials, Setting setting) {
   for (int64_t times = 2; times <= kMoreRanks && !ranks_help && !(stays && setting.zero == 0); times *= 2) {
     Setting more = setting;
     more.ranks = static_cast<int>(setting.ranks * times);
-    ASSIGN_OR_RETURN(ranks_help, attempt(more, fmt::format("--ranks {}", more.ranks)));
+    ASSIGN_OR_RETURN(ranks_help, attempt(more, more.RanksFlag()));
   }
   if (setting.seq_len && !stays) {
     ASSIGN_OR_RETURN(const Longest longest, FindLongest(trials, setting));
@@ -191,7 +191,7 @@ Result<std::vector<std::string>> WhatWouldFit(Trials& trials, Setting setting) {
     Setting more = setting;
     more.ranks = static_cast<int>(setting.ranks * times);
     more.zero = 2;
-    ASSIGN_OR_RETURN(const bool enough, attempt(more, fmt::format("--ranks {} --zero 2", more.ranks)));
+    ASSIGN_OR_RETURN(const bool enough, attempt(more, more.RanksFlag() + " --zero 2"));
     both = !enough;
   }
   return remedies;

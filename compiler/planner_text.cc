@@ -15,7 +15,10 @@ namespace {
 using codegen::kKindNames;
 using nlohmann::json;
 
-std::string Ranks(int count) { return fmt::format("{} rank{}", count, count == 1 ? "" : "s"); }
+std::string Ranks(const Mesh& mesh) {
+  if (mesh.dp > 1) return fmt::format("dp={},sp={}", mesh.dp, mesh.sp);
+  return fmt::format("{} rank{}", mesh.sp, mesh.sp == 1 ? "" : "s");
+}
 
 // "3,712,000"
 std::string Grouped(int64_t n) {
@@ -71,7 +74,7 @@ json MemoryJson(const codegen::MemoryReport& memory) {
 }
 
 json TrialJson(const Trial& trial, bool details) {
-  json root = {{"ranks", trial.setting.ranks}, {"seq_len", trial.seq_len},         {"batch", trial.batch},
+  json root = {{"ranks", trial.setting.ranks}, {"dp", trial.setting.dp}, {"seq_len", trial.seq_len},         {"batch", trial.batch},
                {"fits", trial.fits},           {"zero", trial.setting.zero},       {"recompute", trial.chosen},
                {"tile", trial.setting.tile},   {"memory", MemoryJson(trial.memory)}, {"peak", trial.memory.total_bytes()}};
   const codegen::NodeCost& cost = trial.cost.total;
@@ -98,7 +101,8 @@ json TrialJson(const Trial& trial, bool details) {
 json RowJson(const PlanRow& row) {
   const Trial* trial = TrialOf(row);
   json root = trial ? TrialJson(*trial, true) : json::object();
-  root["ranks"] = row.ranks;
+  root["ranks"] = row.mesh.ranks();
+  root["dp"] = row.mesh.dp;
   root["fits"] = trial != nullptr && trial->fits;
   if (!row.longest) {
     root["settings"] = json::array();
@@ -179,13 +183,14 @@ class Text {
       const Trial* t = TrialOf(row);
       if (t == nullptr) continue;
       if (!t->fits) {
-        Line("{:>5} {:>11} {:>10}  does not fit{}", row.ranks, search ? "-" : Grouped(t->seq_len), FormatBytes(t->memory.total_bytes()),
+        Line("{:>5} {:>11} {:>10}  does not fit{}", row.mesh.ranks(), search ? "-" : Grouped(t->seq_len), FormatBytes(t->memory.total_bytes()),
              search ? fmt::format(", not even {} tokens", Grouped(t->seq_len)) : "");
         continue;
       }
-      const std::string how = (t->setting.zero > 0 ? fmt::format("ZeRO {}, ", t->setting.zero) : "") +
+      const std::string how = (t->setting.dp > 1 ? fmt::format("dp {}, ", t->setting.dp) : "") +
+                              (t->setting.zero > 0 ? fmt::format("ZeRO {}, ", t->setting.zero) : "") +
                               (t->chosen == "none" ? "saves all" : t->chosen);
-      Line("{:>5} {:>11} {:>10} {:>9} {:>11} {:>10} {:>8}  {}", row.ranks, Grouped(t->seq_len), FormatBytes(t->memory.total_bytes()),
+      Line("{:>5} {:>11} {:>10} {:>9} {:>11} {:>10} {:>8}  {}", row.mesh.ranks(), Grouped(t->seq_len), FormatBytes(t->memory.total_bytes()),
            Seconds(t->cost.total.seconds), FormatFlops(t->cost.total.flops), FormatBytes(std::llround(t->cost.total.bytes_sent)),
            fmt::format("{:.3g}", TokensPerSecond(*t)), how);
     }
@@ -208,7 +213,7 @@ class Text {
     for (const PlanRow& row : plan_.rows) {
       const Trial* t = TrialOf(row);
       if (t == nullptr) continue;
-      std::string line = fmt::format("{:>5}", row.ranks);
+      std::string line = fmt::format("{:>5}", row.mesh.ranks());
       for (size_t k : kinds) line += fmt::format(" {:>{}}", FormatBytes(t->memory.by_kind[k]), Width(k));
       Line("{} {:>11}", line, FormatBytes(t->memory.arena_bytes));
     }
@@ -219,13 +224,13 @@ class Text {
   void Limit(const PlanRow& row) {
     const Longest& longest = *row.longest;
     if (longest.best && !longest.limit.empty()) {
-      Line("\n{}: no longer because of the export, not of memory:", Ranks(row.ranks));
+      Line("\n{}: no longer because of the export, not of memory:", Ranks(row.mesh));
       Wrapped(longest.limit);
     } else if (longest.best && longest.too_long) {
-      Line("\n{}: {} tokens need {} at the least ({} compiled; told apart by {})", Ranks(row.ranks),
+      Line("\n{}: {} tokens need {} at the least ({} compiled; told apart by {})", Ranks(row.mesh),
            Grouped(longest.too_long->seq_len), FormatBytes(longest.too_long->memory.total_bytes()), longest.trials, Grouped(longest.step));
     } else if (longest.too_long && longest.too_long->why) {
-      Line("\n{}:", Ranks(row.ranks));
+      Line("\n{}:", Ranks(row.mesh));
       Indented(longest.too_long->why->what);
     }
   }
@@ -234,19 +239,19 @@ class Text {
     const Trial* t = TrialOf(row);
     if (t == nullptr) return;
     if (!t->fits && t->why) {
-      Line("\n{}:", Ranks(row.ranks));
+      Line("\n{}:", Ranks(row.mesh));
       Indented(t->why->what);
       return;
     }
     if (row.settings.size() > 1) {
-      Line("\n{}, by level of ZeRO", Ranks(row.ranks));
+      Line("\n{}, by level of ZeRO", Ranks(row.mesh));
       for (const Trial& s : row.settings) {
         Line("  ZeRO {} {:>11} {:>10}  {}{}", s.setting.zero, FormatBytes(s.memory.total_bytes()), Seconds(s.cost.total.seconds),
              s.fits ? s.chosen : "does not fit", &s == t ? "  <- cheapest" : "");
       }
     }
     if (t->curve.size() < 2) return;
-    Line("\n{}, time against memory: {} candidates, those that no other beats", Ranks(row.ranks), t->curve.size());
+    Line("\n{}, time against memory: {} candidates, those that no other beats", Ranks(row.mesh), t->curve.size());
     for (const PlanPoint& p : Frontier(t->curve)) {
       Line("  {:>11} {:>10} {:>10} again  {}{}", FormatBytes(p.peak_bytes), Seconds(p.seconds), Seconds(p.recompute_seconds), p.label,
            p.chosen ? "  <- chosen" : "");
@@ -260,7 +265,7 @@ class Text {
       return;
     }
     const Trial& t = *TrialOf(plan_.rows[plan_.cheapest]);
-    Line("\nCheapest by ranks times seconds: --ranks {} --seq-len {} --zero {} --recompute {} --tile {}{}", t.setting.ranks, t.seq_len,
+    Line("\nCheapest by ranks times seconds: {} --seq-len {} --zero {} --recompute {} --tile {}{}", t.setting.RanksFlag(), t.seq_len,
          t.setting.zero, t.setting.recompute, t.setting.tile,
          plan_.budget > 0 ? fmt::format(" --memory-budget {}", plan_.budget) : "");
   }

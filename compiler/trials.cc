@@ -17,6 +17,10 @@ std::string LabelOf(const Compiled& compiled, const Setting& setting) {
 
 }  // namespace
 
+std::string Setting::RanksFlag() const {
+  return dp == 1 ? fmt::format("--ranks {}", ranks) : fmt::format("--mesh dp={},sp={}", dp, ranks / dp);
+}
+
 Trials::Trials(import::Model model, CompileOptions options) : model_(std::move(model)), options_(std::move(options)) {
   options_.smallest_anyway = true;
 }
@@ -26,7 +30,7 @@ Result<const Trial*> Trials::Run(const Setting& setting) {
   CompileOptions options = options_;
   options.bindings.seq_len = setting.seq_len;
   options.context.ranks = setting.ranks;
-  if (setting.ranks % options.context.dp != 0) options.context.dp = 1;  // then all of them split the sequence
+  options.context.dp = setting.dp;
   options.context.zero = setting.zero;
   options.context.recompute = setting.recompute;
   options.context.tile = setting.tile;
@@ -43,7 +47,8 @@ Result<const Trial*> Trials::Run(const Setting& setting) {
   trial.chosen = LabelOf(compiled, setting);
   trial.fits = budget == 0 || trial.memory.total_bytes() <= budget;
   if (!trial.fits) trial.why = DoesNotFit(compiled.program, budget, compiled.program.name);
-  Progress(fmt::format("{} rank{}, {} tokens{}: {} a rank, {}", setting.ranks, setting.ranks == 1 ? "" : "s", trial.seq_len,
+  Progress(fmt::format("{} rank{}{}, {} tokens{}: {} a rank, {}", setting.ranks, setting.ranks == 1 ? "" : "s",
+                       setting.dp > 1 ? fmt::format(" (dp {})", setting.dp) : "", trial.seq_len,
                        setting.zero > 0 ? fmt::format(", ZeRO {}", setting.zero) : "", FormatBytes(trial.memory.total_bytes()),
                        trial.fits ? "fits" : "does not fit"));
   return &trials_.emplace(setting, std::move(trial)).first->second;

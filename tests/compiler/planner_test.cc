@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <sstream>
 
@@ -127,7 +128,7 @@ Plan Planned(const std::vector<int64_t>& ranks, int64_t budget, std::optional<in
   PlanRequest request;
   request.options = Options("llama", budget);
   request.options.bindings.seq_len = seq_len;
-  request.ranks = ranks;
+  request.meshes.assign(ranks.begin(), ranks.end());
   Result<Plan> plan = MakePlan(request);
   EXPECT_TRUE(plan.ok()) << plan.error().Format();
   return std::move(plan).value();
@@ -151,6 +152,46 @@ TEST(DescribePlan, JsonHasItsKeys) {
       EXPECT_TRUE(row.contains(key)) << key;
   }
   EXPECT_EQ(root["rows"][1]["memory"]["total"], root["rows"][1]["peak"]);
+}
+
+TEST(MakePlan, AMeshIsPlannedAsItIsCompiled) {
+  PlanRequest request;
+  request.options = Options("llama");
+  request.options.bindings.seq_len = 64;
+  request.meshes = {Mesh(/*sp_ranks=*/2, /*dp_ranks=*/2)};
+  const Result<Plan> plan = MakePlan(request);
+  ASSERT_TRUE(plan.ok()) << plan.error().Format();
+  const Trial& trial = plan->rows.at(0).settings.at(0);
+  CompileOptions options = request.options;
+  options.context.ranks = 4;
+  options.context.dp = 2;
+  const Result<Compiled> compiled = Compile(options);
+  ASSERT_TRUE(compiled.ok()) << compiled.error().Format();
+  EXPECT_EQ(trial.memory.arena_bytes, compiled->program.arena_bytes);
+  EXPECT_DOUBLE_EQ(trial.cost.total.flops, compiled->program.flops);
+  options.context.dp = 1;
+  const Result<Compiled> sequence_alone = Compile(options);
+  ASSERT_TRUE(sequence_alone.ok());
+  EXPECT_NE(trial.memory.arena_bytes, sequence_alone->program.arena_bytes) << "a mesh is another program";
+  const json row = json::parse(DescribePlan(*plan, true))["rows"][0];
+  EXPECT_EQ(row["ranks"], 4);
+  EXPECT_EQ(row["dp"], 2);
+  EXPECT_NE(DescribePlan(*plan, false).find("--mesh dp=2,sp=2"), std::string::npos) << DescribePlan(*plan, false);
+}
+
+TEST(WhatWouldFit, MoreRanksOfAMeshAreALargerMesh) {
+  Trials any = TrialsOf(Options("llama"));
+  Setting mesh = At(4, 256);
+  mesh.dp = 2;
+  Setting larger = mesh;
+  larger.ranks = 8;
+  const Result<const Trial*> small = any.Run(mesh), large = any.Run(larger);
+  ASSERT_TRUE(small.ok() && large.ok());
+  ASSERT_LT((*large)->memory.total_bytes(), (*small)->memory.total_bytes());
+  Trials trials = TrialsOf(Options("llama", (*large)->memory.total_bytes()));
+  const Result<std::vector<std::string>> ways = WhatWouldFit(trials, mesh);
+  ASSERT_TRUE(ways.ok());
+  EXPECT_TRUE(std::any_of(ways->begin(), ways->end(), [](const std::string& w) { return w.starts_with("--mesh dp=2,sp=4: "); }));
 }
 
 TEST(MakePlan, NothingToPlanForIsUsage) {
