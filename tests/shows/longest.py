@@ -21,7 +21,7 @@ import sys, torch
 from safetensors.torch import save_file
 path, seq, vocab = sys.argv[1], int(sys.argv[2]), 8192
 ids = torch.randint(0, vocab, (1, seq + 1), generator=torch.Generator().manual_seed(1))
-save_file({"in.input_ids": ids[:, :-1].contiguous(), "in.labels": ids[:, 1:].contiguous(),
+save_file({"in.input_ids": ids[:, :-1].clone(), "in.labels": ids[:, 1:].clone(),
            "in.position_ids": torch.arange(seq).unsqueeze(0).contiguous()}, path)
 """
 
