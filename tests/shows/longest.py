@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 
-from common import compile_model, json_lines, mib, run_golden, scratch, table, torch_python
+from common import compile_model, json_lines, mib, run, scratch, table, torch_python
 from peer_export import peer_model
 
 parser = argparse.ArgumentParser(description=__doc__)
@@ -31,7 +31,7 @@ batch, package = os.path.join(folder, f"batch.{options.seq}.safetensors"), os.pa
 subprocess.run([torch_python(), "-c", BATCH, batch, str(options.seq)], check=True)
 ALWAYS = 114 << 20  # parameters and AdamW's states; the batch, a MiB or two, comes out of the step's share
 compile_model(model, package, 2, options.seq, "--optimizer", "adamw", "--memory-budget", str(LIMIT + ALWAYS))
-told = json_lines(run_golden(package, 2, batch, "--steps", 1, "--threads", 1, "--measure-memory", "--limit-data", check=True))
+told = json_lines(run("autosp-run", "--nproc-per-node", 2, package, "--data", batch, "--json", "--steps", 1, "--threads", 1, "--measure-memory", "--limit-data"))
 step = next(line for line in told if "step" in line)
 rows = [[options.seq, line["rank"], mib(line["planned_arena_bytes"]), mib(line["measured_growth_bytes"]), f"{step['seconds']:.0f}",
          f"{options.seq / 21504:.2f}"] for line in told if "rank" in line]
