@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include "runtime/base/alignment.h"
 #include "runtime/package/kernels.h"
 
 namespace autospc::codegen {
@@ -43,7 +44,7 @@ class Checker {
       if (s.arena_offset != -1) Report("storage {} ({}) is persistent and lies in the arena", i, s.name);
       return;
     }
-    if (s.arena_offset < 0 || s.arena_offset % 64 != 0) Report("storage {} ({}) lies at {}, no multiple of 64", i, s.name, s.arena_offset);
+    if (s.arena_offset < 0 || s.arena_offset % kAlignment != 0) Report("storage {} ({}) lies at {}, no multiple of {}", i, s.name, s.arena_offset, kAlignment);
     if (s.arena_offset + s.bytes > p_.arena_bytes) {
       Report("storage {} ({}) ends at {} of an arena of {} bytes", i, s.name, s.arena_offset + s.bytes, p_.arena_bytes);
     }

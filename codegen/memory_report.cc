@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "passes/memory/storage.h"
+#include "runtime/base/alignment.h"
 
 namespace autospc::codegen {
 MemoryReport ReportMemory(const program::ProgramT& program, int count) {
@@ -19,8 +20,8 @@ MemoryReport ReportMemory(const program::ProgramT& program, int count) {
     }
     report.largest.push_back(static_cast<int>(i));
     if (s.first < 0 || s.last < s.first || s.last >= static_cast<int>(instructions)) continue;
-    change[s.first] += memory::Aligned(s.bytes);
-    change[s.last + 1] -= memory::Aligned(s.bytes);
+    change[s.first] += Aligned(s.bytes);
+    change[s.last + 1] -= Aligned(s.bytes);
   }
   int64_t live = 0;
   for (size_t i = 0; i < instructions; ++i) {
@@ -32,7 +33,7 @@ MemoryReport ReportMemory(const program::ProgramT& program, int count) {
   for (const int i : report.largest) {  // by index here
     const program::StorageT& s = *program.storages[i];
     if (s.first > report.peak_instruction || report.peak_instruction > s.last) continue;
-    report.by_kind[static_cast<size_t>(s.kind)] += memory::Aligned(s.bytes);
+    report.by_kind[static_cast<size_t>(s.kind)] += Aligned(s.bytes);
     report.at_peak.push_back(i);
   }
   for (std::vector<int>* list : {&report.largest, &report.at_peak}) {

@@ -1,4 +1,5 @@
 #include "compiler/report_data.h"
+#include "runtime/base/alignment.h"
 
 #include <algorithm>
 #include <map>
@@ -10,7 +11,6 @@ namespace {
 
 using program::StorageKind;
 
-int64_t Rounded(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
 bool InArena(const program::ProgramT& p, const program::StorageT& s) {
   return s.arena_offset >= 0 && s.first >= 0 && s.first <= s.last && s.last < static_cast<int>(p.instructions.size());
@@ -24,8 +24,8 @@ std::vector<GroupBytes> AliveByInstruction(const program::ProgramT& p) {
   for (const auto& s : p.storages) {
     if (!InArena(p, *s)) continue;
     const auto group = static_cast<size_t>(GroupOf(s->kind));
-    alive[s->first][group] += Rounded(s->bytes);
-    alive[s->last + 1][group] -= Rounded(s->bytes);
+    alive[s->first][group] += Aligned(s->bytes);
+    alive[s->last + 1][group] -= Aligned(s->bytes);
   }
   for (size_t i = 1; i < alive.size(); ++i) {
     for (size_t g = 0; g < kGroups; ++g) alive[i][g] += alive[i - 1][g];

@@ -11,6 +11,7 @@
 
 #include "passes/ir/graph.h"
 #include "passes/memory/op_traits.h"
+#include "runtime/base/alignment.h"
 
 namespace autospc::memory {
 
@@ -36,10 +37,6 @@ struct Location {
   int storage = -1;  // -1: the value does not exist at run time
   int64_t byte_offset = 0;
 };
-
-inline constexpr int64_t kAlignment = 64;
-// Bytes rounded up to it.
-inline int64_t Aligned(int64_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
 
 struct MemoryPlan {
   std::vector<ir::NodeId> instructions;  // in order

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "passes/memory/storage.h"
+#include "runtime/base/alignment.h"
 
 namespace autospc::recompute {
 namespace {
@@ -75,7 +76,7 @@ class Describer {
     const memory::OpTraits traits = traits_ ? traits_(graph_, node) : memory::OpTraits{};
     Item item;
     item.node = node.id;
-    item.scratch = memory::Aligned(memory::Aligned(traits.workspace_bytes) + traits.communication_bytes);
+    item.scratch = Aligned(Aligned(traits.workspace_bytes) + traits.communication_bytes);
     item.repeatable = !ir::IsEffectful(node.op);
     const std::vector<ValueId> operands = node.Operands();
     for (ValueId v : operands) {
@@ -89,7 +90,7 @@ class Describer {
       if (traits.in_place_ok) FindInPlace(node, traits, operands, v, item);
       store_of_[v] = static_cast<int>(problem_.stores.size());
       item.makes.push_back(store_of_[v]);
-      problem_.stores.push_back({memory::Aligned(bytes_[v]), index, false, v});
+      problem_.stores.push_back({Aligned(bytes_[v]), index, false, v});
       made += problem_.stores.back().bytes;
     }
     item.seconds = cost_ ? cost_(graph_, node) : static_cast<double>(made);

@@ -11,6 +11,7 @@
 #include <cstring>
 #include <limits>
 
+#include "runtime/base/alignment.h"
 #include "runtime/dist/communicator.h"
 #include "runtime/dist/group.h"
 #include "runtime/exec/workspace.h"
@@ -131,7 +132,7 @@ Status Executor::MakeStorages(const ExecutorOptions& options) {
     const program::StorageT& s = *program_->storages[i];
     if (s.bytes < 0) return Malformed(fmt::format("storage {} has a negative size", i));
     if (s.arena_offset >= 0) {
-      if (s.arena_offset % 64 != 0 || s.bytes > program_->arena_bytes ||
+      if (s.arena_offset % kAlignment != 0 || s.bytes > program_->arena_bytes ||
           s.arena_offset > program_->arena_bytes - s.bytes) {
         return Malformed(fmt::format("storage {} ({}) lies outside the arena or is not aligned to 64", i, s.name));
       }

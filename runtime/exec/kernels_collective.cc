@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "runtime/dist/tensor_collectives.h"
+#include "runtime/base/alignment.h"
 #include "runtime/exec/call.h"
 
 namespace autospc::exec {
@@ -50,7 +51,6 @@ void Join(const at::Tensor& by_rank, int64_t dim, int64_t block, int64_t valid, 
 // Whether the elements of t lie one after the other from its first one, whatever the order of dims.
 bool IsDense(const at::Tensor& t) { return t.is_non_overlapping_and_dense(); }
 
-int64_t Rounded(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
 // `taken`: bytes of the workspace that are in use already.
 Status ReduceInPlace(const Call& c, const at::Tensor& x, std::string_view op_name, int64_t taken = 0) {
@@ -59,7 +59,7 @@ Status ReduceInPlace(const Call& c, const at::Tensor& x, std::string_view op_nam
   // What the plan gave, in whole elements; at least what one round needs.
   const int64_t staging_bytes =
       std::max<int64_t>(comm.MinStaging(x.scalar_type()),
-                        std::min<int64_t>(static_cast<int64_t>(c.workspace.size()) - taken, Rounded(Bytes(x))));
+                        std::min<int64_t>(static_cast<int64_t>(c.workspace.size()) - taken, Aligned(Bytes(x))));
   const at::Tensor staging = at::empty({staging_bytes}, at::TensorOptions().dtype(at::kByte));
   return autospc::AllReduce(comm, x, op, staging);
 }
@@ -71,7 +71,7 @@ Status AllReduce(const Call& c) {
   if (IsDense(out)) return ReduceInPlace(c, out, c.String(1));
   at::Tensor dense = Staging(out.sizes(), out);
   dense.copy_(out);
-  RETURN_IF_ERROR(ReduceInPlace(c, dense, c.String(1), Rounded(Bytes(dense))));
+  RETURN_IF_ERROR(ReduceInPlace(c, dense, c.String(1), Aligned(Bytes(dense))));
   out.copy_(dense);
   return Ok();
 }

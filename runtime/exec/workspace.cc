@@ -1,4 +1,5 @@
 #include "runtime/exec/workspace.h"
+#include "runtime/base/alignment.h"
 
 #include <c10/core/Allocator.h>
 #include <c10/core/CPUAllocator.h>
@@ -26,7 +27,7 @@ struct Workspace {
   std::vector<Block> live;  // sorted by offset
 
   void* Take(int64_t wanted) {
-    wanted = (wanted + 63) / 64 * 64;
+    wanted = Aligned(wanted);
     int64_t start = 0;
     auto at = live.begin();
     for (; at != live.end() && at->offset - start < wanted; ++at) start = at->offset + at->bytes;

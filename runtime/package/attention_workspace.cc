@@ -2,13 +2,13 @@
 
 #include <algorithm>
 
+#include "runtime/base/alignment.h"
 #include "runtime/package/kernels.h"
 
 namespace autospc {
 namespace {
 
 int64_t DivUp(int64_t a, int64_t b) { return (a + b - 1) / b; }
-int64_t Aligned(int64_t bytes) { return DivUp(bytes, 64) * 64; }
 
 // The sizes of a slice's buffers; the kernels carve them in the same way (runtime/exec/attention_tiles.h).
 struct Tiles {

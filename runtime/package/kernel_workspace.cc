@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "runtime/package/attention_workspace.h"
+#include "runtime/base/alignment.h"
 #include "runtime/package/coalesced.h"
 #include "runtime/package/kernels.h"
 
@@ -18,11 +19,10 @@ constexpr int64_t kNumbers = 256;
 // An all-reduce takes rounds of as many bytes at most.
 constexpr int64_t kReduceStaging = 4 << 20;
 
-int64_t Rounded(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
 bool IsFloat(DType t) { return t >= DType::Float16; }
 
-int64_t IfNotContiguous(const TensorMeta& t) { return t.is_contiguous() ? 0 : Rounded(t.bytes()); }
+int64_t IfNotContiguous(const TensorMeta& t) { return t.is_contiguous() ? 0 : Aligned(t.bytes()); }
 
 int64_t CopiesToContiguous(const Metas& ts) {
   int64_t bytes = 0;
@@ -34,7 +34,7 @@ int64_t CopiesToContiguous(const Metas& ts) {
 int64_t TransposeTile(const Metas& operands) {
   int64_t bytes = 0;
   for (const TensorMeta& t : operands) {
-    if (t.sizes.size() == 2 && !t.is_contiguous()) bytes = std::max(bytes, Rounded(60 * 60 * ElementBytes(t.dtype)));
+    if (t.sizes.size() == 2 && !t.is_contiguous()) bytes = std::max(bytes, Aligned(60 * 60 * ElementBytes(t.dtype)));
   }
   return bytes;
 }
@@ -74,11 +74,11 @@ int64_t ElementwiseWorkspace(const Metas& operands, const Metas& results) {
   const DType common = CommonType(operands);
   int64_t bytes = kNumbers;
   for (const TensorMeta& t : operands) {
-    if (t.dtype != common) bytes += Rounded(t.numel() * std::max(ElementBytes(common), ElementBytes(t.dtype)));
+    if (t.dtype != common) bytes += Aligned(t.numel() * std::max(ElementBytes(common), ElementBytes(t.dtype)));
   }
   for (const TensorMeta& t : results) {
     // Comparisons write bool directly.
-    if (t.dtype != common && t.dtype != DType::Bool) bytes += Rounded(t.numel() * ElementBytes(common));
+    if (t.dtype != common && t.dtype != DType::Bool) bytes += Aligned(t.numel() * ElementBytes(common));
   }
   return bytes;
 }
@@ -111,8 +111,8 @@ int64_t OutWorkspace(std::string_view op, const Metas& operands, const Metas& re
   for (const TensorMeta& t : operands) {
     const bool cast = !results.empty() && t.dtype != results[0].dtype &&
                       (IsOneOf(op, kCasting) || (IsFloat(t.dtype) && IsFloat(results[0].dtype)));
-    if (cast) bytes += Rounded(t.numel() * ElementBytes(results[0].dtype));
-    if (indexed && !IsFloat(t.dtype)) bytes += Rounded(t.numel() * ElementBytes(DType::Int64));
+    if (cast) bytes += Aligned(t.numel() * ElementBytes(results[0].dtype));
+    if (indexed && !IsFloat(t.dtype)) bytes += Aligned(t.numel() * ElementBytes(DType::Int64));
     if (!strided && !indexed && !(product && IsBlasMatrix(t))) bytes += IfNotContiguous(t);
   }
   return bytes;
@@ -120,7 +120,7 @@ int64_t OutWorkspace(std::string_view op, const Metas& operands, const Metas& re
 
 int64_t FallbackWorkspace(const Metas& operands, const Metas& results) {
   int64_t bytes = (64 << 10) + CopiesToContiguous(operands);
-  for (const TensorMeta& t : results) bytes += 2 * (Rounded(t.bytes()) + 64);
+  for (const TensorMeta& t : results) bytes += 2 * (Aligned(t.bytes()) + 64);
   return bytes;
 }
 
@@ -128,32 +128,32 @@ int64_t LayerNormBackwardWorkspace(const Metas& operands, const Metas& results) 
   // Sums for weight and bias, of 8 pieces of the rows, in float64; a row is as long as x over its mean.
   const int64_t rows = std::max<int64_t>(operands.size() > 2 ? operands[2].numel() : 1, 1);
   const int64_t length = operands.size() > 1 ? operands[1].numel() / rows : 0;
-  return Rounded(8 * 2 * length * 8) + CopiesToContiguous(operands) + CopiesToContiguous(results);
+  return Aligned(8 * 2 * length * 8) + CopiesToContiguous(operands) + CopiesToContiguous(results);
 }
 
 int64_t LogSumExpWorkspace(const Metas& operands, const Metas& results) {
   int64_t bytes = kNumbers;  // the exponentials, the maximum and where it is infinite
-  for (const TensorMeta& t : operands) bytes += Rounded(t.bytes());
-  for (const TensorMeta& t : results) bytes += 3 * (Rounded(t.bytes()) + Rounded(t.numel()) + 64);
+  for (const TensorMeta& t : operands) bytes += Aligned(t.bytes());
+  for (const TensorMeta& t : results) bytes += 3 * (Aligned(t.bytes()) + Aligned(t.numel()) + 64);
   return bytes;
 }
 
 int64_t GradNormWorkspace(const Metas& operands) {
   int64_t bytes = 0;  // one at a time
-  for (const TensorMeta& t : operands) bytes = std::max(bytes, IsDense(t) ? 0 : Rounded(t.bytes()));
+  for (const TensorMeta& t : operands) bytes = std::max(bytes, IsDense(t) ? 0 : Aligned(t.bytes()));
   return bytes;
 }
 
 int64_t OwnWorkspace(std::string_view op, const Metas& operands, const Metas& results) {
   if (op.starts_with("autosp.attention")) return AttentionOpWorkspace(op, operands, results);
   if (op == "autosp.grad_norm" || op == "autosp.sum_of_squares") return GradNormWorkspace(operands);
-  if (op == "aten.native_layer_norm.default") return CopiesToContiguous(operands) + CopiesToContiguous(results) + Rounded(results.empty() ? 0 : results[0].bytes());
+  if (op == "aten.native_layer_norm.default") return CopiesToContiguous(operands) + CopiesToContiguous(results) + Aligned(results.empty() ? 0 : results[0].bytes());
   if (op == "aten.native_layer_norm_backward.default") return LayerNormBackwardWorkspace(operands, results);
   if (op == "aten.logsumexp.default") return LogSumExpWorkspace(operands, results);
   if (op == "aten.embedding.default") return CopiesToContiguous(operands) + CopiesToContiguous(results);
   if (op == "aten.embedding_dense_backward.default" && operands.size() > 1) {
     // Positions in the order of their index, the index as int64 and contiguous.
-    return IfNotContiguous(operands[0]) + 4 * Rounded(operands[1].numel() * 8);
+    return IfNotContiguous(operands[0]) + 4 * Aligned(operands[1].numel() * 8);
   }
   if (op == "aten.sum.default" || op == "aten.mean.default" || op == "aten.addmm.default" || op == "aten.baddbmm.default") {
     return OutWorkspace(op, operands, results);
@@ -161,7 +161,7 @@ int64_t OwnWorkspace(std::string_view op, const Metas& operands, const Metas& re
   if (IsElementwise(op)) return ElementwiseWorkspace(operands, results);
   if (op.find("index") != std::string_view::npos) {  // int64 indices, and contiguous values
     int64_t bytes = kNumbers + CopiesToContiguous(operands);
-    for (const TensorMeta& t : operands) bytes += IsFloat(t.dtype) ? 0 : Rounded(t.numel() * 8);
+    for (const TensorMeta& t : operands) bytes += IsFloat(t.dtype) ? 0 : Aligned(t.numel() * 8);
     return bytes;
   }
   if (op == "aten._unsafe_view.default" || op.find("reshape") != std::string_view::npos || op.find("view_copy") != std::string_view::npos) {
@@ -250,28 +250,28 @@ int64_t CommunicationWorkspace(std::string_view op, const Metas& operands, const
   if (op == "autosp.all_reduce" || op == "autosp.all_reduce_") {
     // At least one element from each rank for each rank; a result in pieces is reduced in a dense copy.
     const TensorMeta& reduced = results.empty() ? x : results[0];
-    return Rounded(std::max(p * p * ElementBytes(x.dtype), std::min(Rounded(reduced.bytes()), kReduceStaging))) +
-           (IsDense(reduced) ? 0 : Rounded(reduced.bytes()));
+    return Aligned(std::max(p * p * ElementBytes(x.dtype), std::min(Aligned(reduced.bytes()), kReduceStaging))) +
+           (IsDense(reduced) ? 0 : Aligned(reduced.bytes()));
   }
   if (op == "autosp.all_reduce_coalesced_") {
     std::vector<int64_t> bytes;
     for (const TensorMeta& t : operands) bytes.push_back(t.bytes());
     const CoalescedReduce plan = PlanCoalescedReduce(bytes, ElementBytes(x.dtype), p);
-    return Rounded(plan.packed_bytes) + Rounded(plan.staging_bytes);
+    return Aligned(plan.packed_bytes) + Aligned(plan.staging_bytes);
   }
   if (op == "autosp.reduce_scatter_coalesced") {  // sent and received
-    return 2 * Rounded(p * ElementBytes(x.dtype) * RoundColumns(Columns(operands, p, false), ElementBytes(x.dtype), p));
+    return 2 * Aligned(p * ElementBytes(x.dtype) * RoundColumns(Columns(operands, p, false), ElementBytes(x.dtype), p));
   }
-  if (op == "autosp.all_gather_coalesced_") return Rounded(p * RoundColumns(Columns(operands, p, true), 1, p));
-  if (op == "autosp.all_gather") return Rounded(p * x.bytes());
+  if (op == "autosp.all_gather_coalesced_") return Aligned(p * RoundColumns(Columns(operands, p, true), 1, p));
+  if (op == "autosp.all_gather") return Aligned(p * x.bytes());
   if (results.empty()) return 0;
   // A send and a receive buffer, each of P padded pieces.
-  if (op == "autosp.reduce_scatter") return 2 * Rounded(p * results[0].bytes());
-  if (op == "autosp.all_to_all") return 2 * Rounded(p * AllToAllPiece(x, results[0]));
+  if (op == "autosp.reduce_scatter") return 2 * Aligned(p * results[0].bytes());
+  if (op == "autosp.all_to_all") return 2 * Aligned(p * AllToAllPiece(x, results[0]));
   if (op == "autosp.pad_last") {  // one row; which dim is an attribute: the largest row there can be
     int64_t shortest = x.numel();
     for (int64_t size : x.sizes) shortest = std::min(shortest, std::max<int64_t>(size, 1));
-    return shortest == 0 ? 0 : Rounded(x.bytes() / shortest);
+    return shortest == 0 ? 0 : Aligned(x.bytes() / shortest);
   }
   return 0;
 }

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "runtime/base/json_text.h"
+#include "runtime/base/alignment.h"
 #include "runtime/package/dtype.h"
 #include "runtime/package/safetensors.h"
 
@@ -13,7 +14,6 @@ namespace {
 
 using nlohmann::json;
 
-constexpr int64_t kAlignment = 64;
 
 int64_t Bytes(const TensorToWrite& tensor) { return *CheckedNumel(tensor.sizes) * ByteSize(tensor.dtype); }
 
@@ -64,7 +64,7 @@ Status WriteSafetensors(const ByteSink& sink, std::vector<TensorToWrite> tensors
     offset = end;
   }
   std::string text = JsonText(header);
-  text.resize((text.size() + 8 + kAlignment - 1) / kAlignment * kAlignment - 8, ' ');
+  text.resize(Aligned(static_cast<int64_t>(text.size()) + 8) - 8, ' ');
   const uint64_t header_bytes = text.size();
   RETURN_IF_ERROR(sink(&header_bytes, 8));
   RETURN_IF_ERROR(sink(text.data(), static_cast<int64_t>(text.size())));
