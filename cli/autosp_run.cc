@@ -53,7 +53,8 @@ po::options_description RunFlags() {
   add("write-golden", po::value<std::string>()->default_value(""), "write this run's loss and gradients");
   add("steps", po::value<int64_t>()->default_value(0, ""), "run N optimiser steps instead of comparing");
   add("lr", po::value<double>()->default_value(1e-3, "1e-3"), "learning rate, the highest of a schedule");
-  add("lr-schedule", po::value<std::string>()->default_value("constant"), "constant, linear or cosine, after the warm-up");
+  add("lr-schedule", po::value<std::string>()->default_value("constant"),
+      "constant, linear or cosine, after the warm-up");
   add("warmup", po::value<int64_t>()->default_value(0, "0"), "steps over which the rate rises to --lr");
   add("min-lr", po::value<double>()->default_value(0, "0"), "the last step's rate of a linear or cosine schedule");
   add("weights", po::value<std::string>()->default_value(""), "parameters from safetensors, a file or a folder");
@@ -74,7 +75,8 @@ po::options_description RunFlags() {
 Status ReadDataFlags(const cli::Flags& flags, autospc::train::RunOptions* options) {
   if (!flags.Has("data")) {
     for (const char* flag : {"token-dtype", "labels", "shuffle", "eval-data"}) {
-      if (flags.Has(flag)) return Usage(fmt::format("--{} says something of --data, which is not given", flag), "add --data FILE");
+      if (flags.Has(flag))
+        return Usage(fmt::format("--{} says something of --data, which is not given", flag), "add --data FILE");
     }
     return autospc::Ok();
   }
@@ -83,14 +85,16 @@ Status ReadDataFlags(const cli::Flags& flags, autospc::train::RunOptions* option
   autospc::data::DataOptions& data = options->data;
   data.files = flags.Get<std::vector<std::string>>("data");
   const std::string& type = flags.Get<std::string>("token-dtype");
-  ASSIGN_OR_RETURN(const std::string name, cli::OneOf("--token-dtype", type, {"uint8", "uint16", "uint32", "int32", "int64"}));
+  ASSIGN_OR_RETURN(const std::string name,
+                   cli::OneOf("--token-dtype", type, {"uint8", "uint16", "uint32", "int32", "int64"}));
   if (flags.Has("token-dtype")) data.token_type = autospc::data::ParseTokenType(name);
   if (flags.Has("labels")) {
     ASSIGN_OR_RETURN(const std::string labels,
                      cli::OneOf("--labels", flags.Get<std::string>("labels"), {"shifted", "unshifted"}));
     data.labels = labels == "shifted" ? autospc::data::Labels::kShifted : autospc::data::Labels::kUnshifted;
   }
-  ASSIGN_OR_RETURN(const std::string shuffle, cli::OneOf("--shuffle", flags.Get<std::string>("shuffle"), {"on", "off"}));
+  ASSIGN_OR_RETURN(const std::string shuffle,
+                   cli::OneOf("--shuffle", flags.Get<std::string>("shuffle"), {"on", "off"}));
   data.order.shuffle = shuffle == "on";
   data.order.seed = options->seed;
   return autospc::Ok();
@@ -135,8 +139,9 @@ Result<int> RunMain(const std::vector<std::string>& arguments) {
     return 0;
   }
   if (!flags.Has("package")) {
-    return Usage("no package is given", flags.Has("data") ? "the package stands before --data, which takes all that follows it"
-                                                          : "autosp-run --help shows how");
+    return Usage("no package is given", flags.Has("data")
+                                            ? "the package stands before --data, which takes all that follows it"
+                                            : "autosp-run --help shows how");
   }
   autospc::train::RunOptions options;
   options.package = flags.Get<std::string>("package");

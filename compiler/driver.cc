@@ -11,6 +11,7 @@
 #include "codegen/register_passes.h"
 #include "compiler/fastest.h"
 #include "compiler/fit.h"
+#include "compiler/import/data_contract.h"
 #include "compiler/import/embedding_ties.h"
 #include "passes/canonical/register.h"
 #include "runtime/package/checkpoint.h"
@@ -89,6 +90,20 @@ std::string OptionsJson(const CompileOptions& options, int zero) {
   return json.dump();
 }
 
+// What the runtime has to know to fill a batch.
+void RecordDataContract(const import::DataContract& contract, program::ProgramT* program) {
+  for (const auto& input : program->inputs) {
+    for (const import::InputContract& found : contract.inputs) {
+      if (found.name != input->name) continue;
+      input->role = static_cast<program::InputRole>(found.role);
+      input->limit = found.limit;
+    }
+  }
+  program->label_shift = static_cast<program::LabelShift>(contract.shift);
+  program->ignores_label = contract.ignore_index.has_value();
+  program->ignore_index = contract.ignore_index.value_or(0);
+}
+
 // Everything after reading the export, which took so many milliseconds.
 Result<Compiled> RunPhases(import::Model model, const CompileOptions& options, double import_milliseconds) {
   PassRegistry registry;
@@ -102,6 +117,7 @@ Result<Compiled> RunPhases(import::Model model, const CompileOptions& options, d
   if (options.tie_embeddings) RETURN_IF_ERROR(import::TieEmbeddings(&model));
   if (!options.weights.empty()) RETURN_IF_ERROR(TakeWeights(options, &model));
   const auto tie_candidates = import::TieCandidates(model.graph);
+  const import::DataContract data_contract = import::FindDataContract(model.graph);
   RETURN_IF_ERROR(manager.Observe(model.graph, "import", import_milliseconds + clock.Lap()));
   result.warnings = model.warnings;
 
@@ -138,6 +154,7 @@ Result<Compiled> RunPhases(import::Model model, const CompileOptions& options, d
   if (budget > 0 && !options.smallest_anyway && codegen::ReportMemory(result.program).total_bytes() > budget) {
     return DoesNotFit(result.program, budget, options.model);
   }
+  RecordDataContract(data_contract, &result.program);
   result.cost = codegen::CostOfStep(graph, context.mesh(), codegen::RatesOf(options.machine));
   for (const auto& [alias, name] : model.ties) {
     result.program.aliases.push_back(alias);

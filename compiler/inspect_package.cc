@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <array>
+#include <cctype>
 #include <map>
 
 #include <nlohmann/json.hpp>
@@ -80,6 +81,19 @@ const program::InstructionT* PeakOf(const program::ProgramT& p, const codegen::M
   return memory.peak_instruction < 0 ? nullptr : p.instructions[memory.peak_instruction].get();
 }
 
+std::string LowerName(const char* name) {
+  std::string lower(name);
+  for (char& c : lower) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  return lower;
+}
+
+// Who shifts the labels, as autosp-run --labels says it; "" where nothing is known.
+const char* LabelsOf(const program::ProgramT& p) {
+  return p.label_shift == program::LabelShift::ByModel  ? "unshifted"
+         : p.label_shift == program::LabelShift::ByData ? "shifted"
+                                                        : "";
+}
+
 json Json(const Package& package, const codegen::MemoryReport& memory) {
   const program::ProgramT& p = package.program();
   json root = {{"format_version", p.format_version}, {"name", p.name},           {"ranks", p.world_size},
@@ -97,6 +111,13 @@ json Json(const Package& package, const codegen::MemoryReport& memory) {
   if (const auto* peak = PeakOf(p, memory))
     root["memory"]["peak"] = {{"instruction", memory.peak_instruction}, {"op", peak->op}, {"source", SourceOf(p, *peak)}};
   root["mesh"] = {{"dp", p.dp}, {"sp", p.world_size / p.dp}};
+  root["inputs"] = json::array();
+  for (const auto& input : p.inputs) {
+    root["inputs"].push_back({{"name", input->name}, {"role", LowerName(EnumNameInputRole(input->role))}, {"limit", input->limit},
+                              {"sizes", p.tensors[input->tensor]->sizes}});
+  }
+  root["labels"] = LabelsOf(p);
+  root["ignore_index"] = p.ignores_label ? json(p.ignore_index) : json(nullptr);
   root["collectives"] = json::array();
   for (const auto& [key, traffic] : TrafficOf(p)) {
     json reasons = json::array();
@@ -153,6 +174,19 @@ class Text {
     const std::vector<std::string> missing = package_.MissingWeights();
     if (!missing.empty())
       Line("  without weights: {} parameters and buffers come from autosp-run --weights or --init", missing.size());
+    Data();
+  }
+
+  void Data() {
+    std::string inputs;
+    for (const auto& input : p_.inputs) {
+      inputs += fmt::format("{}{} ({}", inputs.empty() ? "" : ", ", input->name, LowerName(EnumNameInputRole(input->role)));
+      inputs += input->limit > 0 ? fmt::format(" below {})", input->limit) : ")";
+    }
+    if (!inputs.empty()) Line("  data: {}", inputs);
+    if (p_.label_shift == program::LabelShift::Unknown) return;
+    Line("  labels: {}, {}", p_.label_shift == program::LabelShift::ByModel ? "the model shifts them itself" : "shifted by the data",
+         p_.ignores_label ? fmt::format("{} is ignored", p_.ignore_index) : "none is ignored");
   }
 
   void Memory() {

@@ -268,6 +268,32 @@ class Batched(nn.Module):
         return total / (input_ids.size(0) * input_ids.size(1))
 
 
+class Bytes(nn.Module):
+    """A nanoGPT over the bytes of a text: learned positions, a tied head, dropout on embeddings, attention and residuals, labels already
+    shifted, ignore_index -1. Small enough that two cores learn English spelling with it in half a minute."""
+    def __init__(self, dropout=0.0, layers=2, width=64, heads=4, block=512):
+        super().__init__()
+        self.dropout, self.heads = dropout, heads
+        self.tokens, self.positions = nn.Embedding(256, width), nn.Embedding(block, width)
+        self.drop = nn.Dropout(dropout)
+        self.layers = nn.ModuleList(nn.ModuleDict({
+            "norm_1": nn.LayerNorm(width), "qkv": nn.Linear(width, 3 * width), "proj": nn.Linear(width, width),
+            "norm_2": nn.LayerNorm(width), "up": nn.Linear(width, 4 * width), "down": nn.Linear(4 * width, width)}) for _ in range(layers))
+        self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, 256, bias=False)
+        self.tokens.weight = self.head.weight
+
+    def inputs(self, batch, seq, generator):
+        return export.default_inputs(batch, seq, generator, 256, -1)
+
+    def forward(self, input_ids, labels):
+        x = self.drop(self.tokens(input_ids) + self.positions(torch.arange(input_ids.size(1), device=input_ids.device)))
+        for layer in self.layers:
+            q, k, v = (heads(t, self.heads) for t in layer["qkv"](layer["norm_1"](x)).chunk(3, dim=-1))
+            x = x + self.drop(layer["proj"](merge(F.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=self.dropout))))
+            x = x + self.drop(layer["down"](F.gelu(layer["up"](layer["norm_2"](x)))))
+        return F.cross_entropy(self.head(self.norm(x)).view(-1, 256), labels.view(-1), ignore_index=-1)
+
+
 # Name: (class, lengths of the goldens, arguments of export.make_pair). Length 3 is shorter than the number of ranks.
 MODELS = {
     "gpt": (GPT, (64, 61), dict(longest=64)),
@@ -338,6 +364,14 @@ def make_weightless(here):
     export.golden(model, inputs, os.path.join(folder, "weightless.golden_s61.safetensors"))
 
 
+def make_bytes(here):
+    """bytes.pt2, without weights, of any length up to 512 and any batch: what `./dev demo` trains from a seeded initialisation."""
+    model = Bytes()
+    program = export.export_program(without_weights(model), export.make_inputs(Bytes(), "bytes", 4, 128), 128, 512, dynamic_batch=True)
+    os.makedirs(os.path.join(here, "bytes"), exist_ok=True)
+    export.save_program(program, os.path.join(here, "bytes", "bytes.pt2"), os.path.dirname(here), frames=1)
+
+
 def make_decomposed(here, name):
     """NAME.decomposed.pt2: the same model after run_decompositions({}), as other tools hand it on. The goldens hold for it too."""
     model = make_model(name)
@@ -358,6 +392,7 @@ def main():
     here = os.path.dirname(os.path.abspath(__file__))
     if not sys.argv[1:]:
         make_weightless(here)
+        make_bytes(here)
     for name in sys.argv[1:] or MODELS:
         _, lengths, options = MODELS[name]
         export.make_pair(lambda: make_model(name), name, os.path.join(here, name), lengths=lengths, root=os.path.dirname(here), frames=1,

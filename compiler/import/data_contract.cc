@@ -30,6 +30,11 @@ bool MovesValues(std::string_view op) {
   return In(op, kOps);
 }
 
+bool IsInteger(ir::DType dtype) {
+  return dtype == ir::DType::kInt64 || dtype == ir::DType::kInt32 || dtype == ir::DType::kInt16 ||
+         dtype == ir::DType::kInt8 || dtype == ir::DType::kUInt8;
+}
+
 // By how many positions an op moves the sequence to the left.
 int64_t ShiftOf(const Graph& graph, const Node& node) {
   const std::string_view op = ir::ShortName(node.op);
@@ -52,10 +57,15 @@ int64_t ShiftOf(const Graph& graph, const Node& node) {
   return 0;
 }
 
-// What the name of an input says of it.
-InputRole RoleByName(std::string name, bool integer) {
+// What the name of an input says of it. Masks that do not say 1 where a token stands (torch's key_padding_mask, additive
+// ones of floats, global_attention_mask) are nobody's to guess.
+InputRole RoleByName(std::string name, ir::DType dtype) {
+  const bool integer = IsInteger(dtype);
   std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::tolower(c); });
-  if (Contains(name, "mask")) return InputRole::kMask;
+  if ((integer || dtype == ir::DType::kBool) &&
+      (name == "attention_mask" || name == "decoder_attention_mask" || name == "mask" || name == "loss_mask")) {
+    return InputRole::kMask;
+  }
   if (!integer) return InputRole::kOther;
   if (Contains(name, "position") || name == "pos" || name == "pos_ids") return InputRole::kPositions;
   if (Contains(name, "token_type") || Contains(name, "segment")) return InputRole::kTokenTypes;
@@ -145,10 +155,6 @@ class Follower {
   const std::map<ValueId, std::vector<ir::NodeId>> users_;
 };
 
-bool IsInteger(ir::DType dtype) {
-  return dtype == ir::DType::kInt64 || dtype == ir::DType::kInt32 || dtype == ir::DType::kInt16 ||
-         dtype == ir::DType::kInt8 || dtype == ir::DType::kUInt8;
-}
 
 }  // namespace
 
@@ -157,9 +163,9 @@ DataContract FindDataContract(const Graph& graph) {
   const Follower follower(graph);
   for (const ir::GraphInput& in : graph.inputs) {
     if (in.kind != ir::InputKind::kUser) continue;
-    const bool integer = IsInteger(graph.value(in.value).dtype);
-    InputContract input{in.name, RoleByName(in.name, integer), 0};
-    const Uses uses = integer ? follower.Follow(in.value) : Uses{};
+    const ir::DType dtype = graph.value(in.value).dtype;
+    InputContract input{in.name, RoleByName(in.name, dtype), 0};
+    const Uses uses = IsInteger(dtype) ? follower.Follow(in.value) : Uses{};
     if (uses.looked_up) {
       if (input.role == InputRole::kOther) input.role = InputRole::kTokens;
       input.limit = uses.rows;

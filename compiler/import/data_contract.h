@@ -11,6 +11,7 @@
 
 namespace autospc::import {
 
+// As in program.fbs.
 enum class InputRole : uint8_t { kOther, kTokens, kLabels, kMask, kPositions, kTokenTypes };
 enum class LabelShift : uint8_t { kUnknown, kByModel, kByData };
 
@@ -21,14 +22,14 @@ struct InputContract {
 };
 
 struct DataContract {
-  std::vector<InputContract> inputs;     // the user's, in the graph's order
+  std::vector<InputContract> inputs;  // the user's, in the graph's order
   LabelShift shift = LabelShift::kUnknown;
   std::optional<int64_t> ignore_index;
 };
 
-// `graph` is as imported, with constant sizes. Integer inputs are followed through ops that move values without changing
-// them to the embeddings and losses that take them; a mask, positions and token types are told by their names. Where
-// tokens themselves are the targets, there is no input of labels and nothing can be ignored.
+// `graph` is as imported, with constant sizes. Integer inputs are followed through ops that move values without
+// changing them to the embeddings and losses that take them; a mask, positions and token types are told by their names.
+// Where tokens themselves are the targets, there is no input of labels and nothing can be ignored.
 DataContract FindDataContract(const ir::Graph& graph);
 
 }  // namespace autospc::import

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -27,6 +28,13 @@ struct DataPosition {
 std::string ToJson(const DataPosition& position);
 Result<DataPosition> ParseDataPosition(std::string_view json);
 
+// The part of an input that a rank's program reads: rows [row_begin, row_end) and of those positions [begin, end). A
+// source may leave the rest as it is.
+struct Slice {
+  int64_t row_begin = 0, row_end = std::numeric_limits<int64_t>::max();
+  int64_t begin = 0, end = std::numeric_limits<int64_t>::max();
+};
+
 // An input of the program and its place: the whole global batch's tensor, contiguous, row-major.
 struct InputView {
   std::string name;
@@ -34,6 +42,7 @@ struct InputView {
   std::vector<int64_t> sizes;
   int seq_dim = -1;  // -1: it has no sequence
   void* data = nullptr;
+  Slice slice;
 };
 
 struct BatchInfo {
@@ -44,8 +53,8 @@ struct BatchInfo {
 class BatchSource {
  public:
   virtual ~BatchSource() = default;
-  // Fills every input. Each rank calls it as often as the others. Errors as the data has them: kBadInput, and what a
-  // communicator says where ranks hand data on.
+  // Fills every input, or what its slice says of it. Each rank calls it as often as the others. Errors as the data has
+  // them: kBadInput, and what a communicator says where ranks hand data on.
   virtual Result<BatchInfo> Next(const std::vector<InputView>& inputs) = 0;
   virtual DataPosition position() const = 0;
   virtual Status Seek(const DataPosition& position) = 0;

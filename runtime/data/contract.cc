@@ -1,7 +1,6 @@
 #include "runtime/data/contract.h"
 
 #include <algorithm>
-#include <cctype>
 #include <cstring>
 
 #include "runtime/package/dtype.h"
@@ -11,26 +10,10 @@ namespace {
 
 using program::DType;
 
-bool IsInteger(DType dtype) {
-  return dtype == DType::Int64 || dtype == DType::Int32 || dtype == DType::Int16 || dtype == DType::UInt8 ||
-         dtype == DType::Int8;
-}
-
-bool Contains(std::string_view text, std::string_view part) { return text.find(part) != std::string_view::npos; }
-
-// What the name of an input says, where the program does not.
-Role RoleByName(std::string name, DType dtype) {
-  std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::tolower(c); });
-  if (Contains(name, "mask")) return Role::kMask;
-  if (!IsInteger(dtype)) return Role::kOther;
-  if (Contains(name, "position") || name == "pos" || name == "pos_ids") return Role::kPositions;
-  if (Contains(name, "token_type") || Contains(name, "segment")) return Role::kTokenTypes;
-  if (Contains(name, "label") || Contains(name, "target") || name == "y") return Role::kLabels;
-  if (name == "input_ids" || name == "idx" || name == "ids" || name == "tokens" || name == "x" || name == "input" ||
-      name == "inputs") {
-    return Role::kTokens;
-  }
-  return Role::kOther;
+Labels Recorded(program::LabelShift shift) {
+  return shift == program::LabelShift::ByModel  ? Labels::kUnshifted
+         : shift == program::LabelShift::ByData ? Labels::kShifted
+                                                : Labels::kUnknown;
 }
 
 template <typename T>
@@ -42,7 +25,8 @@ void Store(void* base, int64_t index, T value) {
 
 int64_t InputSpec::inner() const {
   int64_t inner = 1;
-  for (size_t d = seq_dim < 0 ? sizes.size() : static_cast<size_t>(seq_dim) + 1; d < sizes.size(); ++d) inner *= sizes[d];
+  for (size_t d = seq_dim < 0 ? sizes.size() : static_cast<size_t>(seq_dim) + 1; d < sizes.size(); ++d)
+    inner *= sizes[d];
   return inner;
 }
 
@@ -67,7 +51,8 @@ const InputSpec* Contract::Find(Role role) const {
 int64_t Contract::rows() const {
   if (const InputSpec* const tokens = Find(Role::kTokens)) return tokens->rows();
   for (const InputSpec& input : inputs) {
-    if (!input.sizes.empty() && !(input.sizes.size() == 1 && input.seq_dim == 0)) return input.sizes[input.seq_dim == 0 ? 1 : 0];
+    if (!input.sizes.empty() && !(input.sizes.size() == 1 && input.seq_dim == 0))
+      return input.sizes[input.seq_dim == 0 ? 1 : 0];
   }
   return 1;
 }
@@ -82,7 +67,8 @@ int64_t Contract::length() const {
 
 Contract ContractOf(const program::ProgramT& program, Labels labels) {
   Contract contract;
-  contract.labels = labels;
+  contract.labels = labels == Labels::kUnknown ? Recorded(program.label_shift) : labels;
+  if (program.ignores_label) contract.ignore_index = program.ignore_index;
   for (const auto& input : program.inputs) {
     const program::TensorT& t = *program.tensors[input->tensor];
     InputSpec spec;
@@ -90,7 +76,8 @@ Contract ContractOf(const program::ProgramT& program, Labels labels) {
     spec.dtype = t.dtype;
     spec.sizes = t.sizes;
     spec.seq_dim = input->seq_dim;
-    spec.role = RoleByName(input->name, t.dtype);
+    spec.role = static_cast<Role>(input->role);  // the same in the same order
+    spec.limit = input->limit;
     contract.inputs.push_back(std::move(spec));
   }
   return contract;
@@ -130,9 +117,24 @@ Result<Places> PlacesOf(const Contract& contract, const std::vector<InputView>& 
     if (it == views.end() || it->dtype != input.dtype || it->sizes != input.sizes) {
       return Error{Code::kFailed, fmt::format("'{}' is no place of this program", input.name), "", "report it"};
     }
-    places.push_back(it->data);
+    places.push_back({it->data, it->slice});
   }
   return places;
+}
+
+int64_t CountTokens(const Contract& contract, const Places& places) {
+  const InputSpec* const labels = contract.Find(Role::kLabels);
+  if (labels == nullptr) return contract.Find(Role::kTokens) != nullptr ? contract.rows() * contract.length() : 0;
+  const auto* const data =
+      static_cast<const std::byte*>(places[static_cast<size_t>(labels - contract.inputs.data())].data);
+  int64_t valid = 0;
+  for (int64_t row = 0; row < labels->rows(); ++row) {
+    for (int64_t t = contract.labels == Labels::kUnshifted ? 1 : 0; t < labels->length(); ++t) {
+      const double label = LoadAsDouble(labels->dtype, data + labels->Offset(row, t) * ByteSize(labels->dtype));
+      valid += contract.ignore_index && label == static_cast<double>(*contract.ignore_index) ? 0 : 1;
+    }
+  }
+  return valid;
 }
 
 void StoreInteger(DType dtype, void* base, int64_t index, int64_t value) {
@@ -166,11 +168,13 @@ int64_t FillRow(const Contract& contract, const Places& places, int64_t row, std
   const int64_t ignore = contract.ignore_index.value_or(0);
   // The model that shifts labels itself has no use for a row's first one.
   const int64_t first = contract.labels == Labels::kUnshifted ? 1 : 0;
-  bool labels = false;
-  int64_t valid = 0;
   for (size_t i = 0; i < contract.inputs.size(); ++i) {
     const InputSpec& input = contract.inputs[i];
-    for (int64_t t = 0; t < length; ++t) {
+    // Others are filled by who knows them.
+    const bool like_tokens = input.seq_dim >= 0 && input.length() == length && input.rows() == contract.rows();
+    if (!like_tokens || input.role == Role::kOther || !places[i].HasRow(row)) continue;
+    const int64_t end = std::min(length, places[i].slice.end);
+    for (int64_t t = places[i].slice.begin; t < end; ++t) {
       int64_t value = 0;
       switch (input.role) {
         case Role::kTokens:
@@ -178,7 +182,6 @@ int64_t FillRow(const Contract& contract, const Places& places, int64_t row, std
           break;
         case Role::kLabels:
           value = t < labelled ? tokens[t + shift] : ignore;
-          valid += t >= first && t < labelled && !(contract.ignore_index && value == ignore) ? 1 : 0;
           break;
         case Role::kMask:
           value = t < have ? 1 : 0;
@@ -190,11 +193,13 @@ int64_t FillRow(const Contract& contract, const Places& places, int64_t row, std
         case Role::kOther:
           break;
       }
-      StoreInteger(input.dtype, places[i], input.Offset(row, t), value);
+      StoreInteger(input.dtype, places[i].data, input.Offset(row, t), value);
     }
-    labels = labels || input.role == Role::kLabels;
   }
-  return labels ? valid : have;
+  if (contract.Find(Role::kLabels) == nullptr) return have;
+  int64_t valid = 0;
+  for (int64_t t = first; t < labelled; ++t) valid += contract.ignore_index && tokens[t + shift] == ignore ? 0 : 1;
+  return valid;
 }
 
 }  // namespace autospc::data

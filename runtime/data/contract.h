@@ -22,8 +22,8 @@ enum class Role : uint8_t {
   kTokenTypes,  // 0: one segment
 };
 
-// Who moves the targets by one: label t of a row is its token t where the model does ("unshifted"), its token t + 1 where
-// the data must ("shifted").
+// Who moves the targets by one: label t of a row is its token t where the model does ("unshifted"), its token t + 1
+// where the data must ("shifted").
 enum class Labels : uint8_t { kUnknown, kUnshifted, kShifted };
 
 struct InputSpec {
@@ -46,8 +46,8 @@ struct Contract {
   std::optional<int64_t> ignore_index;  // the label that the loss leaves out
 
   const InputSpec* Find(Role role) const;  // nullptr: no such input
-  int64_t rows() const;    // of the global batch
-  int64_t length() const;  // positions of a row
+  int64_t rows() const;                    // of the global batch
+  int64_t length() const;                  // positions of a row
   // A row needs so many tokens: one more than positions where labels are shifted here.
   int64_t tokens_a_row() const { return length() + (shifts() ? 1 : 0); }
   bool shifts() const { return labels == Labels::kShifted && Find(Role::kLabels) != nullptr; }
@@ -60,8 +60,13 @@ Contract ContractOf(const program::ProgramT& program, Labels labels = Labels::kU
 // to be known.
 Status CheckFillable(const Contract& contract, const std::string& package);
 
-// Where the contract's inputs are, in its order.
-using Places = std::vector<void*>;
+// Where the contract's inputs are, in its order, and what of them is read.
+struct Place {
+  void* data = nullptr;
+  Slice slice;
+  bool HasRow(int64_t row) const { return row >= slice.row_begin && row < slice.row_end; }
+};
+using Places = std::vector<Place>;
 // kFailed: not the program's inputs (a fault of our own).
 Result<Places> PlacesOf(const Contract& contract, const std::vector<InputView>& views);
 
@@ -69,6 +74,10 @@ Result<Places> PlacesOf(const Contract& contract, const std::vector<InputView>& 
 // padding with ignored labels (contract.ignore_index is there then). Returns the row's valid labels as the loss counts
 // them, or its positions where there are no labels.
 int64_t FillRow(const Contract& contract, const Places& places, int64_t row, std::span<const int64_t> tokens);
+
+// The valid labels of a whole batch as the loss counts them, from the labels' place; positions of the tokens where
+// there are no labels, 0 where there are neither.
+int64_t CountTokens(const Contract& contract, const Places& places);
 
 // One integer as an element of that type.
 void StoreInteger(program::DType dtype, void* base, int64_t index, int64_t value);

@@ -25,7 +25,8 @@ Result<std::unique_ptr<BatchSource>> OpenData(const DataOptions& options, const 
     return Error{Code::kUsage, "token files and safetensors files at once", "--data", "give files of one kind"};
   }
   if (tensors > 0) {
-    ASSIGN_OR_RETURN(std::unique_ptr<TensorBatches> source, TensorBatches::Open(contract, options.files, options.order, scan));
+    ASSIGN_OR_RETURN(std::unique_ptr<TensorBatches> source,
+                     TensorBatches::Open(contract, options.files, options.order, scan));
     return std::unique_ptr<BatchSource>(std::move(source));
   }
   ASSIGN_OR_RETURN(std::unique_ptr<TokenBatches> source,
@@ -35,8 +36,9 @@ Result<std::unique_ptr<BatchSource>> OpenData(const DataOptions& options, const 
 
 Result<std::unique_ptr<BatchSource>> OpenStream(const DataOptions& options, const program::ProgramT& program,
                                                 const std::string& package) {
-  ASSIGN_OR_RETURN(std::unique_ptr<StreamBatches> source,
-                   StreamBatches::Open(ContractOf(program, options.labels), options.files.at(0), options.token_type, package));
+  ASSIGN_OR_RETURN(
+      std::unique_ptr<StreamBatches> source,
+      StreamBatches::Open(ContractOf(program, options.labels), options.files.at(0), options.token_type, package));
   return std::unique_ptr<BatchSource>(std::move(source));
 }
 

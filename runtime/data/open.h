@@ -24,7 +24,8 @@ struct DataOptions {
 // Whether it is a stream, which one rank reads and none may look into beforehand. kUsage: a stream among other files.
 Result<bool> ReadsStream(const DataOptions& options);
 
-// Of files. `scan`: every token is compared with the embedding's rows first. kBadInput says what is wrong with which file.
+// Of files. `scan`: every token is compared with the embedding's rows first. kBadInput says what is wrong with which
+// file.
 Result<std::unique_ptr<BatchSource>> OpenData(const DataOptions& options, const program::ProgramT& program,
                                               const std::string& package, bool scan);
 

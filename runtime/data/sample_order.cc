@@ -21,8 +21,8 @@ void SampleOrder::Advance() {
 Status SampleOrder::Seek(const DataPosition& position) {
   if (position.epoch < 0 || position.sample < 0 || position.sample >= samples_) {
     return Error{Code::kBadInput,
-                 fmt::format("the data position is sample {} of an epoch, and this data has {} samples", position.sample,
-                             samples_),
+                 fmt::format("the data position is sample {} of an epoch, and this data has {} samples",
+                             position.sample, samples_),
                  "", "continue with the data that the run began with"};
   }
   position_ = position;

@@ -1,7 +1,7 @@
 // Which sample comes next: the bookkeeping that all data shares whose samples have numbers.
 //
-// A step takes the next samples of the epoch's order, as many as a batch has rows. A batch may begin in one epoch and end
-// in the next, so no sample is left out.
+// A step takes the next samples of the epoch's order, as many as a batch has rows. A batch may begin in one epoch and
+// end in the next, so no sample is left out.
 #pragma once
 
 #include <cstdint>

@@ -8,7 +8,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-
 #include <nlohmann/json.hpp>
 
 #include "runtime/base/bytes.h"
@@ -18,7 +17,7 @@ namespace autospc::data {
 namespace {
 
 constexpr int64_t kMaxMessage = int64_t{1} << 32;  // bytes of a safetensors message: more than any batch of tokens
-constexpr uint64_t kMaxHeader = 100 << 20;          // as of safetensors files
+constexpr uint64_t kMaxHeader = 100 << 20;         // as of safetensors files
 
 // How a safetensors file begins: the header's length, then the header's brace.
 std::optional<uint64_t> HeaderLength(std::span<const std::byte> start) {
@@ -36,7 +35,8 @@ Result<int64_t> MessageBytes(std::span<const std::byte> start, uint64_t header, 
   for (const auto& item : json) {
     if (!item.is_object() || !item.contains("data_offsets")) continue;  // __metadata__
     ASSIGN_OR_RETURN(const nlohmann::json* const offsets, JsonArray(item, "data_offsets", where));
-    if (offsets->size() != 2 || !(*offsets)[1].is_number_integer() || (*offsets)[1] < 0 || (*offsets)[1] > kMaxMessage) {
+    if (offsets->size() != 2 || !(*offsets)[1].is_number_integer() || (*offsets)[1] < 0 ||
+        (*offsets)[1] > kMaxMessage) {
       return Error{Code::kBadInput, "a tensor of a safetensors file in it has no place or is too large", where,
                    fmt::format("a batch holds at most {}", FormatBytes(kMaxMessage))};
     }
@@ -53,7 +53,8 @@ bool IsStream(const std::string& path) {
   return stat(path.c_str(), &info) == 0 && (S_ISFIFO(info.st_mode) || S_ISCHR(info.st_mode) || S_ISSOCK(info.st_mode));
 }
 
-StreamBatches::StreamBatches(const Contract& contract, std::string name, std::string package, std::optional<TokenType> type, int fd)
+StreamBatches::StreamBatches(const Contract& contract, std::string name, std::string package,
+                             std::optional<TokenType> type, int fd)
     : contract_(contract),
       name_(std::move(name)),
       package_(std::move(package)),
@@ -156,8 +157,9 @@ Result<bool> StreamBatches::NextTokens(int64_t count) {
       ASSIGN_OR_RETURN(const std::optional<TokenHeader> header, ReadTokenHeader(Ahead(), name_));
       if (!header) return Bad("what follows an llm.c file is no such file", "write one whole file after the other");
       if (type_ && *type_ != header->type) {
-        return Bad(fmt::format("its header says {}, and --token-dtype says {}", TokenName(header->type), TokenName(*type_)),
-                   "leave --token-dtype out: llm.c's files say it themselves");
+        return Bad(
+            fmt::format("its header says {}, and --token-dtype says {}", TokenName(header->type), TokenName(*type_)),
+            "leave --token-dtype out: llm.c's files say it themselves");
       }
       Drop(kTokenHeaderBytes);
       left_ = header->tokens;
@@ -211,9 +213,13 @@ Result<BatchInfo> StreamBatches::Next(const std::vector<InputView>& inputs) {
     // Rows overlap by the token that labels are shifted by.
     const int64_t stride = contract_.length(), batch = rows * stride + (needed - stride);
     ASSIGN_OR_RETURN(const bool whole, NextTokens(batch));
-    if (!whole) return end("tokens", static_cast<int64_t>(pending_.size() + Ahead().size() / static_cast<size_t>(TokenSize(token_type_))));
+    if (!whole)
+      return end("tokens",
+                 static_cast<int64_t>(pending_.size() + Ahead().size() / static_cast<size_t>(TokenSize(token_type_))));
     for (int64_t row = 0; row < rows; ++row) {
-      info.tokens += FillRow(contract_, places, row, std::span(pending_).subspan(static_cast<size_t>(row * stride), static_cast<size_t>(needed)));
+      info.tokens +=
+          FillRow(contract_, places, row,
+                  std::span(pending_).subspan(static_cast<size_t>(row * stride), static_cast<size_t>(needed)));
     }
     pending_.erase(pending_.begin(), pending_.begin() + rows * stride);
     position_.sample += rows;

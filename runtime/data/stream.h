@@ -1,11 +1,12 @@
-// Batches from a FIFO or standard input, written by anybody's loader. What stands in the stream is told by how it begins:
+// Batches from a FIFO or standard input, written by anybody's loader. What stands in the stream is told by how it
+// begins:
 //
 //   safetensors   one file after the other, a step's batch each (or more rows: then they serve several steps)
 //   llm.c         a header and its tokens, one file after the other (`cat shards/*.bin`)
 //   bare tokens   of --token-dtype; anything else
 //
-// Tokens are taken in order, row by row; where labels are shifted, a row's last token begins the next row too. The order
-// is the writer's: no shuffling, no epochs, and a resumed run goes on where its writer does.
+// Tokens are taken in order, row by row; where labels are shifted, a row's last token begins the next row too. The
+// order is the writer's: no shuffling, no epochs, and a resumed run goes on where its writer does.
 #pragma once
 
 #include <memory>
@@ -43,8 +44,8 @@ class StreamBatches : public BatchSource {
   std::span<const std::byte> Ahead() const { return {buffer_.data() + start_, buffer_.size() - start_}; }
   void Drop(size_t count) { start_ += count; }
   Error Bad(std::string what, std::string hint) const;
-  Status Begin();         // tells the kind, once
-  Status NextTensors();   // the next safetensors message
+  Status Begin();                          // tells the kind, once
+  Status NextTensors();                    // the next safetensors message
   Result<bool> NextTokens(int64_t count);  // appends to pending_; false: the stream is over before
 
   Contract contract_;
@@ -55,9 +56,9 @@ class StreamBatches : public BatchSource {
   bool over_ = false, begun_ = false, tensors_ = false, headers_ = false;
   std::vector<std::byte> buffer_;
   size_t start_ = 0;
-  std::vector<int64_t> pending_;           // tokens that no row has taken
-  int64_t left_ = 0;                       // of the llm.c file being read
-  std::optional<TensorBatch> batch_;       // the message being taken from, from row row_ on
+  std::vector<int64_t> pending_;      // tokens that no row has taken
+  int64_t left_ = 0;                  // of the llm.c file being read
+  std::optional<TensorBatch> batch_;  // the message being taken from, from row row_ on
   int64_t row_ = 0;
   DataPosition position_;
 };

@@ -26,13 +26,15 @@ int64_t PaddingOf(const Contract& contract, Role role, int64_t t) {
 
 }  // namespace
 
-Result<TensorBatch> TensorBatch::Make(const Contract& contract, SafetensorsFile file, const std::string& where, bool scan) {
+Result<TensorBatch> TensorBatch::Make(const Contract& contract, SafetensorsFile file, const std::string& where,
+                                      bool scan) {
   TensorBatch batch;
   batch.contract_ = contract;
   batch.file_ = std::move(file);
   batch.where_ = where;
   const InputSpec* const labels = contract.Find(Role::kLabels);
-  batch.derives_ = contract.shifts() && batch.file_.Find(labels->name) == nullptr && batch.file_.Find("in." + labels->name) == nullptr;
+  batch.derives_ = contract.shifts() && batch.file_.Find(labels->name) == nullptr &&
+                   batch.file_.Find("in." + labels->name) == nullptr;
   for (size_t i = 0; i < contract.inputs.size(); ++i) {
     const std::string& name = contract.inputs[i].name;
     const SafetensorsEntry* entry = batch.file_.Find(name);
@@ -63,7 +65,8 @@ Status TensorBatch::Add(size_t index, const SafetensorsEntry& entry) {
     if (dim == batch_dim) continue;
     const int64_t most = input.sizes[d] + (dim == input.seq_dim && derived ? 1 : 0);
     if (dim == input.seq_dim ? sizes[d] > most || sizes[d] < 1 : sizes[d] != most) {
-      return misfit(dim == input.seq_dim ? "its sequence is longer than the package's" : "another size beside batch and sequence");
+      return misfit(dim == input.seq_dim ? "its sequence is longer than the package's"
+                                         : "another size beside batch and sequence");
     }
   }
   const int64_t rows = batch_dim < 0 ? 1 : sizes[batch_dim];
@@ -119,8 +122,9 @@ Status TensorBatch::CheckRoles() const {
       return Bad(fmt::format("it lacks the model's input '{}'", input.name), "name the tensor as the input");
     }
     if (input.role == Role::kLabels && contract_.labels == Labels::kUnknown) {
-      return Bad(fmt::format("it lacks '{}', and the package does not say whether its model shifts labels itself", input.name),
-                 "--labels unshifted: it does; --labels shifted: label t is to be token t + 1");
+      return Bad(
+          fmt::format("it lacks '{}', and the package does not say whether its model shifts labels itself", input.name),
+          "--labels unshifted: it does; --labels shifted: label t is to be token t + 1");
     }
   }
   if (rows_ < 0) return Bad("it holds none of the model's inputs", "name its tensors as the inputs");
@@ -130,12 +134,14 @@ Status TensorBatch::CheckRoles() const {
     const bool derived = input.role == Role::kTokens && derives_;
     const int64_t needed = input.length() + (derived ? 1 : 0);
     if (column.length < needed && !(contract_.ignore_index && contract_.Find(Role::kLabels) != nullptr)) {
-      return Bad(fmt::format("'{}' has {} positions a row and a row needs {}: the model's loss can ignore no padding", input.name,
-                             column.length, needed),
+      return Bad(fmt::format("'{}' has {} positions a row and a row needs {}: the model's loss can ignore no padding",
+                             input.name, column.length, needed),
                  "give rows of the whole length, or compile with a shorter --seq-len");
     }
     if (tokens != nullptr && input.role == Role::kLabels && column.length != std::min(tokens->length, input.length())) {
-      return Bad(fmt::format("'{}' has {} positions a row and the tokens have {}", input.name, column.length, tokens->length), "");
+      return Bad(
+          fmt::format("'{}' has {} positions a row and the tokens have {}", input.name, column.length, tokens->length),
+          "");
     }
   }
   return Ok();
@@ -154,7 +160,8 @@ Status TensorBatch::Scan() const {
     for (int64_t row = 0; row < rows_; ++row) {
       for (int64_t t = 0; t < column.length; ++t) {
         const int64_t id = Integer(column, row, t);
-        if ((id >= 0 && id < input.limit) || (label && contract_.ignore_index && id == *contract_.ignore_index)) continue;
+        if ((id >= 0 && id < input.limit) || (label && contract_.ignore_index && id == *contract_.ignore_index))
+          continue;
         return Bad(fmt::format("'{}' holds {} at row {}, position {}, and {} {}", input.name, id, row, t,
                                label ? "the number of classes is" : "the embedding's number of rows is", input.limit),
                    "was it made with this model's tokenizer?");
@@ -174,9 +181,11 @@ int64_t TensorBatch::Fill(const Places& places, int64_t from, int64_t to) const 
   for (const Column& column : columns_) {
     const InputSpec& input = contract_.inputs[column.input];
     if (input.role == Role::kTokens) continue;
-    auto* const place = static_cast<std::byte*>(places[column.input]);
+    auto* const place = static_cast<std::byte*>(places[column.input].data);
+    const Slice& slice = places[column.input].slice;
     for (const auto& [file_first, first] : column.runs) {
-      for (int64_t t = 0; t < input.length(); ++t) {
+      if (!places[column.input].HasRow(to)) break;
+      for (int64_t t = slice.begin; t < std::min(input.length(), slice.end); ++t) {
         const int64_t target = to * column.row + first + t * column.step;
         if (t >= column.length) {
           StoreInteger(input.dtype, place, target, PaddingOf(contract_, input.role, t));

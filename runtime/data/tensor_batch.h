@@ -1,6 +1,6 @@
-// One safetensors file (or message of a stream) of rows: tensors named as the model's inputs, `NAME` or `in.NAME`, their
-// dim of the batch as long as the file has rows, their sequence as long as the package's or shorter. Other tensors are
-// left alone.
+// One safetensors file (or message of a stream) of rows: tensors named as the model's inputs, `NAME` or `in.NAME`,
+// their dim of the batch as long as the file has rows, their sequence as long as the package's or shorter. Other
+// tensors are left alone.
 //
 // Inputs that it leaves out are made of its tokens: labels (shifted where the model does not), a mask, positions, token
 // types. What a row lacks in length is padding: ignored labels, mask 0.
@@ -34,10 +34,10 @@ class TensorBatch {
     size_t input = 0;  // in the contract
     const std::byte* data = nullptr;
     program::DType dtype = program::DType::Int64;
-    int64_t length = 1;                            // of the sequence in the file
-    int64_t file_row = 0, row = 0;                 // elements between rows
-    std::vector<std::pair<int64_t, int64_t>> runs; // first elements of a row's runs along the sequence: file, program
-    int64_t file_step = 1, step = 1;               // elements between neighbours along the sequence
+    int64_t length = 1;                             // of the sequence in the file
+    int64_t file_row = 0, row = 0;                  // elements between rows
+    std::vector<std::pair<int64_t, int64_t>> runs;  // first elements of a row's runs along the sequence: file, program
+    int64_t file_step = 1, step = 1;                // elements between neighbours along the sequence
   };
 
   Status Add(size_t input, const SafetensorsEntry& entry);
@@ -45,7 +45,9 @@ class TensorBatch {
   Status Scan() const;
   int64_t Integer(const Column& column, int64_t row, int64_t t) const;
   const Column* Find(Role role) const;
-  Error Bad(std::string what, std::string hint) const { return {Code::kBadInput, std::move(what), where_, std::move(hint)}; }
+  Error Bad(std::string what, std::string hint) const {
+    return {Code::kBadInput, std::move(what), where_, std::move(hint)};
+  }
 
   Contract contract_;
   SafetensorsFile file_;

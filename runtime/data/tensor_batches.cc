@@ -4,7 +4,8 @@
 
 namespace autospc::data {
 
-Result<std::unique_ptr<TensorBatches>> TensorBatches::Open(const Contract& contract, const std::vector<std::string>& files,
+Result<std::unique_ptr<TensorBatches>> TensorBatches::Open(const Contract& contract,
+                                                           const std::vector<std::string>& files,
                                                            const OrderOptions& order, bool scan) {
   auto source = std::unique_ptr<TensorBatches>(new TensorBatches);
   source->contract_ = contract;

@@ -36,8 +36,8 @@ Result<std::unique_ptr<TokenBatches>> TokenBatches::Open(const Contract& contrac
     ASSIGN_OR_RETURN(TokenFile file, TokenFile::Open(path, type));
     if (file.size() < needed) {
       return Error{Code::kBadInput,
-                   fmt::format("the file has {} tokens, and a sample of this package needs {}", file.size(), needed), path,
-                   fmt::format("give a longer file, or compile with a --seq-len below {}", length)};
+                   fmt::format("the file has {} tokens, and a sample of this package needs {}", file.size(), needed),
+                   path, fmt::format("give a longer file, or compile with a --seq-len below {}", length)};
     }
     if (scan) RETURN_IF_ERROR(Scan(file, *contract.Find(Role::kTokens)));
     source->first_.push_back(source->first_.back() + (file.size() - (needed - length)) / length);

@@ -1,6 +1,6 @@
 // Batches from token files: sample i is the i-th stretch of as many tokens as a row has positions, labels of the same
-// stretch (or, where labels are shifted here, of the one a token later). Stretches do not overlap, none crosses from one
-// file into the next, and what a file has beyond its last whole stretch is left out.
+// stretch (or, where labels are shifted here, of the one a token later). Stretches do not overlap, none crosses from
+// one file into the next, and what a file has beyond its last whole stretch is left out.
 //
 // A step takes the next samples of the order (sample_order.h), at every number of ranks.
 #pragma once

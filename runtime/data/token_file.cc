@@ -107,9 +107,10 @@ Result<TokenFile> TokenFile::Open(const std::string& path, std::optional<TokenTy
   ASSIGN_OR_RETURN(const std::optional<TokenHeader> header, ReadTokenHeader(file.file_.bytes(), path));
   if (header) {
     if (type && *type != header->type) {
-      return Error{Code::kBadInput,
-                   fmt::format("its header says {}, and --token-dtype says {}", TokenName(header->type), TokenName(*type)), path,
-                   "leave --token-dtype out: llm.c's files say it themselves"};
+      return Error{
+          Code::kBadInput,
+          fmt::format("its header says {}, and --token-dtype says {}", TokenName(header->type), TokenName(*type)), path,
+          "leave --token-dtype out: llm.c's files say it themselves"};
     }
     file.offset_ = kTokenHeaderBytes;
     file.type_ = header->type;
@@ -118,15 +119,16 @@ Result<TokenFile> TokenFile::Open(const std::string& path, std::optional<TokenTy
   }
   const int64_t bytes = file.file_.size() - file.offset_, element = TokenSize(file.type_);
   if (header && header->tokens * element != bytes) {
-    return Error{Code::kBadInput,
-                 fmt::format("its header counts {} tokens of {} bytes, and {} bytes follow it", header->tokens, element,
-                             bytes),
-                 path, "the file is cut off or damaged: write it again"};
+    return Error{
+        Code::kBadInput,
+        fmt::format("its header counts {} tokens of {} bytes, and {} bytes follow it", header->tokens, element, bytes),
+        path, "the file is cut off or damaged: write it again"};
   }
   if (bytes % element != 0) {
-    return Error{Code::kBadInput,
-                 fmt::format("{} bytes are not a whole number of {} tokens of {} bytes", bytes, TokenName(file.type_), element),
-                 path, "give the tokens' type with --token-dtype"};
+    return Error{
+        Code::kBadInput,
+        fmt::format("{} bytes are not a whole number of {} tokens of {} bytes", bytes, TokenName(file.type_), element),
+        path, "give the tokens' type with --token-dtype"};
   }
   if (bytes == 0) return Error{Code::kBadInput, "it holds no token", path, ""};
   file.size_ = bytes / element;

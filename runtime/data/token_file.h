@@ -17,7 +17,7 @@ namespace autospc::data {
 enum class TokenType : uint8_t { kUInt8, kUInt16, kUInt32, kInt32, kInt64 };
 
 int64_t TokenSize(TokenType type);
-std::string_view TokenName(TokenType type);                        // "uint16"
+std::string_view TokenName(TokenType type);  // "uint16"
 std::optional<TokenType> ParseTokenType(std::string_view name);
 
 // What the first bytes of a file or stream say: llm.c's header, or nothing.

@@ -11,9 +11,9 @@
 namespace autospc::exec {
 
 struct Executor::Evaluation {
-  int output = -1;                     // the loss
-  std::vector<size_t> instructions;    // in order
-  struct Kept {                        // a persistent storage that they write
+  int output = -1;                   // the loss
+  std::vector<size_t> instructions;  // in order
+  struct Kept {                      // a persistent storage that they write
     int storage = -1;
     std::vector<std::byte> bytes;
   };
@@ -49,8 +49,8 @@ void EachWritten(const program::InstructionT& ins, const F& f) {
 
 }  // namespace
 
-// By storages, backwards from the loss: an instruction counts if it writes one that is needed, and then all that it reads
-// is needed. Leaving out the others cannot harm what stays, also where they share the arena.
+// By storages, backwards from the loss: an instruction counts if it writes one that is needed, and then all that it
+// reads is needed. Leaving out the others cannot harm what stays, also where they share the arena.
 Status Executor::MakeEvaluation() {
   auto evaluation = std::make_shared<Evaluation>();
   for (size_t i = 0; i < program_->outputs.size() && evaluation->output < 0; ++i) {
@@ -75,7 +75,8 @@ Status Executor::MakeEvaluation() {
   std::reverse(evaluation->instructions.begin(), evaluation->instructions.end());
   for (size_t s = 0; s < storages_.size(); ++s) {
     if (!written[s] || program_->storages[s]->arena_offset >= 0) continue;
-    evaluation->kept.push_back({static_cast<int>(s), std::vector<std::byte>(static_cast<size_t>(program_->storages[s]->bytes))});
+    evaluation->kept.push_back(
+        {static_cast<int>(s), std::vector<std::byte>(static_cast<size_t>(program_->storages[s]->bytes))});
   }
   evaluation_ = std::move(evaluation);
   return Ok();
@@ -84,7 +85,8 @@ Status Executor::MakeEvaluation() {
 Status Executor::Evaluate(const OnOutput& on_output) {
   if (!evaluation_) RETURN_IF_ERROR(MakeEvaluation());
   at::AutoDispatchBelowADInplaceOrView no_autograd;
-  for (Evaluation::Kept& kept : evaluation_->kept) std::memcpy(kept.bytes.data(), storages_[kept.storage], kept.bytes.size());
+  for (Evaluation::Kept& kept : evaluation_->kept)
+    std::memcpy(kept.bytes.data(), storages_[kept.storage], kept.bytes.size());
   context_.dropout = false;
   Status status = Ok();
   for (size_t n : evaluation_->instructions) {
@@ -96,7 +98,8 @@ Status Executor::Evaluate(const OnOutput& on_output) {
     const program::OutputT& loss = *program_->outputs[evaluation_->output];
     status = on_output(loss, tensors_[loss.tensor]);
   }
-  for (Evaluation::Kept& kept : evaluation_->kept) std::memcpy(storages_[kept.storage], kept.bytes.data(), kept.bytes.size());
+  for (Evaluation::Kept& kept : evaluation_->kept)
+    std::memcpy(storages_[kept.storage], kept.bytes.data(), kept.bytes.size());
   return status;
 }
 

@@ -189,7 +189,11 @@ class Validator {
         return Bad("input '{}' is not a tensor in an input's storage", input->name);
       if (input->seq_dim < -1 || input->seq_dim >= static_cast<int64_t>(p_.tensors[input->tensor]->sizes.size()))
         return Bad("input '{}' has dim {} for its sequence", input->name, input->seq_dim);
+      if (input->role > program::InputRole::MAX || input->limit < 0)
+        return Bad("input '{}' has the unknown role {} or {} ids", input->name, static_cast<int>(input->role), input->limit);
     }
+    if (p_.label_shift > program::LabelShift::MAX)
+      return Bad("its labels are shifted in the unknown way {}", static_cast<int>(p_.label_shift));
     for (const auto& output : p_.outputs)
       if (output->kind > program::OutputKind::MAX || !IsTensor(output->tensor) ||
           (output->after != -1 && !IsInstruction(output->after)))

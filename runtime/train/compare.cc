@@ -19,8 +19,9 @@ Result<data::BatchInfo> GoldenBatch::Next(const std::vector<data::InputView>& in
     }
     const int64_t numel = CheckedNumel(input.sizes).value_or(0);
     std::memcpy(input.data, found->data, static_cast<size_t>(numel * ByteSize(input.dtype)));
-    if (input.seq_dim >= 0) info.tokens = std::max(info.tokens, numel);
   }
+  ASSIGN_OR_RETURN(const data::Places places, data::PlacesOf(contract_, inputs));
+  info.tokens = data::CountTokens(contract_, places);
   ++position_.epoch;
   return info;
 }
@@ -32,7 +33,7 @@ Status GoldenBatch::Seek(const data::DataPosition& position) {
 
 Result<int> Compare(Rank* rank, const GoldenFile& golden) {
   const RunOptions& options = rank->options();
-  GoldenBatch batch(golden);
+  GoldenBatch batch(golden, rank->program());
   RETURN_IF_ERROR(batch.Next(rank->Inputs()));
   RETURN_IF_ERROR(rank->Step(options.learning_rate.lr));
   if (!rank->first()) return 0;

@@ -5,6 +5,7 @@
 
 #include "runtime/base/result.h"
 #include "runtime/data/batch_source.h"
+#include "runtime/data/contract.h"
 #include "runtime/package/golden.h"
 #include "runtime/train/rank.h"
 
@@ -13,7 +14,8 @@ namespace autospc::train {
 // The file's inputs, every step the same. The golden file outlives it.
 class GoldenBatch : public data::BatchSource {
  public:
-  explicit GoldenBatch(const GoldenFile& golden) : golden_(golden) {}
+  GoldenBatch(const GoldenFile& golden, const program::ProgramT& program)
+      : golden_(golden), contract_(data::ContractOf(program)) {}
   // kBadInput: the file lacks an input.
   Result<data::BatchInfo> Next(const std::vector<data::InputView>& inputs) override;
   data::DataPosition position() const override { return position_; }
@@ -21,6 +23,7 @@ class GoldenBatch : public data::BatchSource {
 
  private:
   const GoldenFile& golden_;
+  data::Contract contract_;
   data::DataPosition position_;
 };
 

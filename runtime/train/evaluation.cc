@@ -24,7 +24,8 @@ Result<EvalRecord> EvaluateOn(Rank* rank, data::BatchSource* source, int64_t bat
     ++record.batches;
   }
   if (record.tokens == 0) {
-    return Error{Code::kBadInput, "the evaluation data has no whole batch with a valid label", "", "give more --eval-data"};
+    return Error{Code::kBadInput, "the evaluation data has no whole batch with a valid label", "",
+                 "give more --eval-data"};
   }
   record.loss = sum / static_cast<double>(record.tokens);
   record.perplexity = std::exp(record.loss);

@@ -20,7 +20,8 @@ struct EvalRecord {
 };
 
 // The first `batches` batches of a source that ends (0: all of it), the same ones each time. Nothing of the training
-// changes but what the inputs hold: no weight, buffer, optimiser state, nor the dropout of later steps. All ranks call it.
+// changes but what the inputs hold: no weight, buffer, optimiser state, nor the dropout of later steps. All ranks call
+// it.
 Result<EvalRecord> EvaluateOn(Rank* rank, data::BatchSource* source, int64_t batches);
 
 }  // namespace autospc::train

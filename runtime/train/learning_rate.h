@@ -11,11 +11,11 @@ namespace autospc::train {
 enum class Schedule : uint8_t { kConstant, kLinear, kCosine };
 
 struct LearningRate {
-  double lr = 1e-3;       // the highest
+  double lr = 1e-3;  // the highest
   Schedule schedule = Schedule::kConstant;
-  int64_t warmup = 0;     // steps: step k <= warmup has lr * k / warmup
-  double min_lr = 0;      // that of the last step; a constant schedule has none
-  int64_t steps = 0;      // of the whole training
+  int64_t warmup = 0;  // steps: step k <= warmup has lr * k / warmup
+  double min_lr = 0;   // that of the last step; a constant schedule has none
+  int64_t steps = 0;   // of the whole training
 
   // Of step 1, 2, …: step `warmup` has lr, step `steps` min_lr, later ones too.
   double At(int64_t step) const;

@@ -15,27 +15,27 @@ namespace autospc::train {
 class Rank;
 
 struct StepRecord {
-  int64_t step = 0;        // from 1 on; a resumed run goes on counting
-  double loss = 0;         // of the global batch, before the step's update
-  double grad_norm = 0;    // before clipping
+  int64_t step = 0;      // from 1 on; a resumed run goes on counting
+  double loss = 0;       // of the global batch, before the step's update
+  double grad_norm = 0;  // before clipping
   double lr = 0;
-  int64_t tokens = 0;      // valid labels of the global batch, or its positions where the model has no labels
-  double seconds = 0;      // of the step, without data_seconds
-  double data_seconds = 0; // filling the inputs
+  int64_t tokens = 0;       // valid labels of the global batch, or its positions where the model has no labels
+  double seconds = 0;       // of the step, without data_seconds
+  double data_seconds = 0;  // filling the inputs
 };
 
-// Called on every rank, with the same losses and norms; listeners may use collectives, as all ranks have the same ones in
-// the same order. An error ends the run.
+// Called on every rank, with the same losses and norms; listeners may use collectives, as all ranks have the same ones
+// in the same order. An error ends the run.
 class StepListener {
  public:
   virtual ~StepListener() = default;
   virtual Status OnStep(const StepRecord& record) = 0;
   virtual Status OnEval(const EvalRecord& record) { return Ok(); }  // after OnStep of the step that it stands behind
-  virtual Status OnEnd() { return Ok(); }  // after the last step of a run that had no error
+  virtual Status OnEnd() { return Ok(); }                           // after the last step of a run that had no error
 };
 
 struct LoopOptions {
-  int64_t steps = 0;           // the number of the last step: a run resumed at step 40 of 100 takes 60
+  int64_t steps = 0;  // the number of the last step: a run resumed at step 40 of 100 takes 60
   LearningRate learning_rate;
   data::BatchSource* eval = nullptr;  // evaluated on after every eval_every steps and after the last one
   int64_t eval_every = 0;             // 0: after the last step alone

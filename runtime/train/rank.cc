@@ -4,6 +4,7 @@
 
 #include "runtime/train/load.h"
 #include "runtime/train/memory_probe.h"
+#include "runtime/train/slices.h"
 
 namespace autospc::train {
 namespace {
@@ -61,9 +62,11 @@ Status Rank::LoadProgram(bool gradients) {
 
 std::vector<data::InputView> Rank::Inputs() const {
   std::vector<data::InputView> views;
+  const std::vector<data::Slice> slices = SlicesOf(executor_->program(), rank());
   for (const auto& input : executor_->program().inputs) {
     const program::TensorT& t = *executor_->program().tensors[input->tensor];
-    views.push_back({input->name, t.dtype, t.sizes, input->seq_dim, executor_->tensor(input->tensor).data_ptr()});
+    views.push_back({input->name, t.dtype, t.sizes, input->seq_dim, executor_->tensor(input->tensor).data_ptr(),
+                     slices[views.size()]});
   }
   return views;
 }

@@ -37,7 +37,8 @@ void PrintTimes(const exec::Executor& executor, bool json) {
     ++sum.count;
   }
   std::vector<std::pair<std::string, Sum>> rows(by_op.begin(), by_op.end());
-  std::stable_sort(rows.begin(), rows.end(), [](const auto& a, const auto& b) { return a.second.mean > b.second.mean; });
+  std::stable_sort(rows.begin(), rows.end(),
+                   [](const auto& a, const auto& b) { return a.second.mean > b.second.mean; });
   if (!json) fmt::print("seconds a step, at best, of the processor, calls, op\n");
   for (const auto& [op, sum] : rows) {
     if (json) {

@@ -44,7 +44,8 @@ Status OpenFiles(const RunOptions& options, bool scan, Job* job) {
   if (options.eval.files.empty()) return Ok();
   ASSIGN_OR_RETURN(const bool eval_stream, data::ReadsStream(options.eval));
   if (eval_stream) {
-    return Error{Code::kUsage, "--eval-data is a stream, which cannot be read again at the next evaluation", "", "give files"};
+    return Error{Code::kUsage, "--eval-data is a stream, which cannot be read again at the next evaluation", "",
+                 "give files"};
   }
   ASSIGN_OR_RETURN(job->eval, data::OpenData(options.eval, program, options.package, scan));
   return Ok();
@@ -67,7 +68,8 @@ Result<Job> Open(const RunOptions& options, int ranks, int local_ranks, bool ver
                  fmt::format("run with --nproc-per-node {}, or compile with --ranks {}", program.world_size, ranks)};
   }
   if (options.golden.empty() && options.data.files.empty()) {
-    return Error{Code::kUsage, "there is nothing to run on", "", "give tokens, --data FILE --steps N, or --golden FILE"};
+    return Error{Code::kUsage, "there is nothing to run on", "",
+                 "give tokens, --data FILE --steps N, or --golden FILE"};
   }
   // Weights first: where a checkpoint's tie is lost, the golden file lacks the second name too, and says less of why.
   RETURN_IF_ERROR(CheckWeights(*job.package, options.weights));
@@ -85,7 +87,8 @@ Result<int> LaunchRanks(const RunOptions& options) {
   launch.ranks = options.nproc_per_node;
   std::error_code failed;
   launch.program = std::filesystem::read_symlink("/proc/self/exe", failed).string();
-  if (failed) return Error{Code::kFailed, "this program does not find itself: " + failed.message(), "/proc/self/exe", ""};
+  if (failed)
+    return Error{Code::kFailed, "this program does not find itself: " + failed.message(), "/proc/self/exe", ""};
   launch.arguments = options.arguments;
   launch.environment = {{kVerified, "1"}};
   // c10d's own traces stay out of the way of the one error that says what happened.
@@ -111,7 +114,7 @@ Result<int> BeRank(const RunOptions& options, Job job, Meeting meeting) {
   const bool compare = options.steps == 0;
   ASSIGN_OR_RETURN(const std::unique_ptr<Rank> rank,
                    Rank::Load(options, job.package, std::move(meeting), /*gradients=*/compare));
-  if (job.golden) job.source = std::make_unique<GoldenBatch>(*job.golden);
+  if (job.golden) job.source = std::make_unique<GoldenBatch>(*job.golden, rank->program());
   if (!job.source) {
     std::unique_ptr<data::BatchSource> stream;
     if (rank->first()) {

@@ -19,10 +19,10 @@ struct RunOptions {
   std::string golden;      // compared with, or the batch of every step
   data::DataOptions data;  // --data: where batches come from instead
   double rtol = 1e-5;
-  data::DataOptions eval;  // --eval-data: evaluated on, in order
+  data::DataOptions eval;                    // --eval-data: evaluated on, in order
   int64_t eval_every = 0, eval_batches = 0;  // 0: at the end alone; all of it
-  std::string write_golden;  // a golden file made from this run
-  int64_t steps = 0;         // > 0: optimiser steps, no comparison
+  std::string write_golden;                  // a golden file made from this run
+  int64_t steps = 0;                         // > 0: optimiser steps, no comparison
   LearningRate learning_rate;
   WeightOptions weights;
   uint64_t seed = 0;  // of dropout and of the order of data

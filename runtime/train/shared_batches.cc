@@ -26,7 +26,9 @@ Result<data::BatchInfo> SharedBatches::Next(const std::vector<data::InputView>& 
   Message message{};
   std::string text;
   if (source_) {
-    Result<data::BatchInfo> info = source_->Next(inputs);
+    std::vector<data::InputView> whole = inputs;  // the others read other parts
+    for (data::InputView& input : whole) input.slice = {};
+    Result<data::BatchInfo> info = source_->Next(whole);
     message.position = source_->position();
     if (info.ok()) {
       message.info = *info;

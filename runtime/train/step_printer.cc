@@ -20,11 +20,13 @@ Status StepPrinter::OnStep(const StepRecord& r) {
 
 Status StepPrinter::OnEval(const EvalRecord& r) {
   if (json_) {
-    fmt::print("{{\"step\": {}, \"eval_loss\": {:.9g}, \"perplexity\": {:.9g}, \"eval_tokens\": {}, \"eval_seconds\": {:.6f}}}\n",
-               r.step, r.loss, r.perplexity, r.tokens, r.seconds);
+    fmt::print(
+        "{{\"step\": {}, \"eval_loss\": {:.9g}, \"perplexity\": {:.9g}, \"eval_tokens\": {}, \"eval_seconds\": "
+        "{:.6f}}}\n",
+        r.step, r.loss, r.perplexity, r.tokens, r.seconds);
   } else {
-    fmt::print("step {:>3}  eval_loss {:.9g}  perplexity {:.6g}  ({} batches, {:.3f} s)\n", r.step, r.loss, r.perplexity,
-               r.batches, r.seconds);
+    fmt::print("step {:>3}  eval_loss {:.9g}  perplexity {:.6g}  ({} batches, {:.3f} s)\n", r.step, r.loss,
+               r.perplexity, r.batches, r.seconds);
   }
   std::fflush(stdout);
   return Ok();

@@ -79,6 +79,24 @@ TEST_F(InspectPackageTest, JsonHoldsTheNumbers) {
   EXPECT_EQ(root["blobs"].size(), 4u);
 }
 
+TEST_F(InspectPackageTest, WhatTheModelAsksOfItsData) {
+  program::ProgramT program = SampleProgram();
+  program.inputs[0]->role = program::InputRole::Tokens;
+  program.inputs[0]->limit = 50;
+  program.label_shift = program::LabelShift::ByModel;
+  program.ignores_label = true;
+  program.ignore_index = -1;
+  const std::string text = Describe(program, false);
+  EXPECT_NE(text.find("data: ids (tokens below 50)"), std::string::npos) << text;
+  EXPECT_NE(text.find("labels: the model shifts them itself, -1 is ignored"), std::string::npos) << text;
+  const json root = json::parse(Describe(program, true));
+  EXPECT_EQ(root["inputs"][0]["role"], "tokens");
+  EXPECT_EQ(root["inputs"][0]["limit"], 50);
+  EXPECT_EQ(root["labels"], "unshifted");
+  EXPECT_EQ(root["ignore_index"], -1);
+  EXPECT_EQ(json::parse(Describe(SampleProgram(), true))["ignore_index"], nullptr);
+}
+
 TEST_F(InspectPackageTest, EqualNotesAreOneLine) {
   program::ProgramT program = SampleProgram();
   for (int i = 0; i < 30; ++i) program.notes.push_back(std::make_unique<program::NoteT>(*program.notes[0]));

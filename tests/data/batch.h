@@ -37,7 +37,7 @@ class Memory {
     for (const InputSpec& input : contract.inputs) {
       const int64_t bytes = *CheckedNumel(input.sizes) * ByteSize(input.dtype);
       bytes_.emplace_back(static_cast<size_t>(bytes), std::byte{0x5A});  // a place that is left out shows
-      views_.push_back({input.name, input.dtype, input.sizes, input.seq_dim, bytes_.back().data()});
+      views_.push_back({input.name, input.dtype, input.sizes, input.seq_dim, bytes_.back().data(), {}});
     }
   }
   const std::vector<InputView>& views() const { return views_; }

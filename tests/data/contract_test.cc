@@ -51,21 +51,54 @@ TEST(FillRowTest, AShortRowIsPaddedWithIgnoredLabels) {
 
 TEST(FillRowTest, LayoutsAndTypes) {
   Contract contract;
-  contract.inputs = {Spec("x", Role::kTokens, {3, 2}, DType::Int32), Spec("mask", Role::kMask, {3, 2}, DType::BFloat16)};
+  contract.inputs = {Spec("x", Role::kTokens, {3, 2}, DType::Int32),
+                     Spec("mask", Role::kMask, {3, 2}, DType::BFloat16)};
   for (InputSpec& input : contract.inputs) input.seq_dim = 0;  // [sequence, batch]
   const Memory memory(contract);
   EXPECT_EQ(contract.rows(), 2);
   EXPECT_EQ(contract.length(), 3);
-  EXPECT_EQ(FillRow(contract, PlacesIn(contract, memory), 0, std::vector<int64_t>{1, 2, 3}), 3);  // positions: no labels
+  EXPECT_EQ(FillRow(contract, PlacesIn(contract, memory), 0, std::vector<int64_t>{1, 2, 3}),
+            3);  // positions: no labels
   EXPECT_EQ(FillRow(contract, PlacesIn(contract, memory), 1, std::vector<int64_t>{4, 5}), 2);
   EXPECT_EQ(memory.Get("x"), (Doubles{1, 4, 2, 5, 3, 0}));
   EXPECT_EQ(memory.Get("mask"), (Doubles{1, 1, 1, 1, 1, 0}));
+}
+
+TEST(FillRowTest, LeavesAloneWhatTheRankDoesNotRead) {
+  Contract contract = Causal(2, 4, Labels::kShifted);
+  contract.inputs.push_back(Spec("features", Role::kOther, {2, 4}));
+  const Memory memory(contract);
+  Places places = PlacesIn(contract, memory);
+  places[0].slice = {1, 2, 2, 4};  // the second half of the second row
+  const std::vector<int64_t> tokens = {1, 2, 3, 4, 5};
+  EXPECT_EQ(FillRow(contract, places, 0, tokens) + FillRow(contract, places, 1, tokens),
+            8);  // labels are counted all the same
+  const double untouched = memory.Get("features")[0];
+  EXPECT_EQ(memory.Get("features"), Doubles(8, untouched));
+  EXPECT_EQ(memory.Get("input_ids"), (Doubles{untouched, untouched, untouched, untouched, untouched, untouched, 3, 4}));
+  EXPECT_EQ(memory.Get("labels"), (Doubles{2, 3, 4, 5, 2, 3, 4, 5}));
 }
 
 TEST(FillRowTest, ATokenThatIsTheIgnoredLabelIsNotCounted) {
   const Contract contract = Causal(1, 3, Labels::kShifted, 0);
   const Memory memory(contract);
   EXPECT_EQ(FillRow(contract, PlacesIn(contract, memory), 0, std::vector<int64_t>{5, 0, 7, 8}), 2);
+}
+
+TEST(CountTokensTest, OfAWholeBatch) {
+  for (Labels labels : {Labels::kUnshifted, Labels::kShifted}) {
+    const Contract contract = Causal(2, 4, labels);
+    const Memory memory(contract);
+    const Places places = PlacesIn(contract, memory);
+    int64_t filled = 0;
+    for (int64_t row = 0; row < 2; ++row) filled += FillRow(contract, places, row, std::vector<int64_t>{1, 2, 3});
+    EXPECT_EQ(CountTokens(contract, places), filled);
+    EXPECT_EQ(filled, 4);
+  }
+  Contract ids;
+  ids.inputs = {Spec("x", Role::kTokens, {2, 4})};
+  const Memory memory(ids);
+  EXPECT_EQ(CountTokens(ids, PlacesIn(ids, memory)), 8);
 }
 
 TEST(CheckFillableTest, NamesWhatATokenFileCannotFill) {

@@ -45,13 +45,15 @@ TEST(PermutationTest, IsTheSameOnEveryMachine) {
 TEST(PermutationTest, SeparatesNeighboursAndSeeds) {
   const int64_t n = 20000;
   for (uint64_t seed = 0; seed < 5; ++seed) {
-    const Permutation order(n, EpochSeed(7, static_cast<int64_t>(seed))), other(n, EpochSeed(8, static_cast<int64_t>(seed)));
+    const Permutation order(n, EpochSeed(7, static_cast<int64_t>(seed))),
+        other(n, EpochSeed(8, static_cast<int64_t>(seed)));
     double neighbours = 0, seeds = 0;
     for (int64_t i = 0; i + 1 < n; ++i) {
       neighbours += static_cast<double>(std::abs(order(i) - order(i + 1)));
       seeds += static_cast<double>(std::abs(order(i) - other(i)));
     }
-    const double expected = static_cast<double>(n + 1) / 3, deviation = static_cast<double>(n) / std::sqrt(18.0 * static_cast<double>(n));
+    const double expected = static_cast<double>(n + 1) / 3,
+                 deviation = static_cast<double>(n) / std::sqrt(18.0 * static_cast<double>(n));
     EXPECT_NEAR(neighbours / static_cast<double>(n - 1), expected, 5 * deviation);
     EXPECT_NEAR(seeds / static_cast<double>(n - 1), expected, 5 * deviation);
   }

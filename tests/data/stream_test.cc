@@ -71,7 +71,8 @@ TEST(StreamTest, BareTokens) {
   EXPECT_EQ(shifted.ids, (Doubles{1, 2, 3, 4, 5, 6, 7, 8}));
   EXPECT_EQ(shifted.labels, (Doubles{2, 3, 4, 5, 6, 7, 8, 9}));
   EXPECT_EQ(shifted.tokens, 8);
-  const Taken plain = TakeAll(Causal(1, 3, Labels::kUnshifted), TokenBytes(TokenType::kInt32, Count(1, 6)), TokenType::kInt32);
+  const Taken plain =
+      TakeAll(Causal(1, 3, Labels::kUnshifted), TokenBytes(TokenType::kInt32, Count(1, 6)), TokenType::kInt32);
   EXPECT_EQ(plain.ids, (Doubles{1, 2, 3, 4, 5, 6}));
   EXPECT_EQ(plain.labels, plain.ids);
 }
@@ -120,15 +121,21 @@ TEST(StreamTest, SaysWhatIsWrong) {
   const Contract contract = Causal(1, 2, Labels::kShifted);
   const auto has = [](const std::string& text, const char* part) { return text.find(part) != std::string::npos; };
   EXPECT_TRUE(has(TakeAll(contract, "").error, "ended before the first batch, after 0 tokens"));
-  EXPECT_TRUE(has(TakeAll(contract, TokenBytes(TokenType::kUInt16, {1, 1000, 3})).error, "a token is 1000, and the embedding"));
-  EXPECT_TRUE(has(TakeAll(Causal(1, 2, Labels::kUnknown), TokenBytes(TokenType::kUInt16, {1, 2, 3})).error, "--labels"));
+  EXPECT_TRUE(
+      has(TakeAll(contract, TokenBytes(TokenType::kUInt16, {1, 1000, 3})).error, "a token is 1000, and the embedding"));
+  EXPECT_TRUE(
+      has(TakeAll(Causal(1, 2, Labels::kUnknown), TokenBytes(TokenType::kUInt16, {1, 2, 3})).error, "--labels"));
   const std::string message = Tensors({{"input_ids", {1, 2}, {1, 2}}, {"labels", {1, 2}, {2, 3}}});
   EXPECT_TRUE(has(TakeAll(contract, message + "something else").error, "no safetensors file"));
-  EXPECT_TRUE(has(TakeAll(contract, Tensors({{"input_ids", {1, 2}, {1, 2000}}, {"labels", {1, 2}, {2, 3}}})).error, "holds 2000"));
-  EXPECT_TRUE(has(TakeAll(contract, WithHeader(TokenType::kUInt16, Count(1, 3)) + std::string(1024, 'x')).error, "no such file"));
-  EXPECT_TRUE(has(TakeAll(contract, WithHeader(TokenType::kUInt16, Count(1, 3)), TokenType::kUInt32).error, "--token-dtype"));
+  EXPECT_TRUE(has(TakeAll(contract, Tensors({{"input_ids", {1, 2}, {1, 2000}}, {"labels", {1, 2}, {2, 3}}})).error,
+                  "holds 2000"));
+  EXPECT_TRUE(has(TakeAll(contract, WithHeader(TokenType::kUInt16, Count(1, 3)) + std::string(1024, 'x')).error,
+                  "no such file"));
+  EXPECT_TRUE(
+      has(TakeAll(contract, WithHeader(TokenType::kUInt16, Count(1, 3)), TokenType::kUInt32).error, "--token-dtype"));
   // A header that announces more than a batch can be takes no memory for it.
-  std::string hostile = std::string("\x60\0\0\0\0\0\0\0", 8) + R"({"x":{"dtype":"I64","shape":[1],"data_offsets":[0,9223372036854775807]}})";
+  std::string hostile = std::string("\x60\0\0\0\0\0\0\0", 8) +
+                        R"({"x":{"dtype":"I64","shape":[1],"data_offsets":[0,9223372036854775807]}})";
   hostile.resize(8 + 0x60, ' ');
   EXPECT_TRUE(has(TakeAll(contract, hostile).error, "too large"));
   const auto absent = StreamBatches::Open(contract, "/nonexistent/fifo", std::nullopt, "package");

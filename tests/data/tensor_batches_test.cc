@@ -12,7 +12,8 @@ namespace {
 
 using Doubles = std::vector<double>;
 
-std::unique_ptr<TensorBatches> OpenOk(const Contract& contract, const std::vector<std::string>& files, OrderOptions order = {.shuffle = false}) {
+std::unique_ptr<TensorBatches> OpenOk(const Contract& contract, const std::vector<std::string>& files,
+                                      OrderOptions order = {.shuffle = false}) {
   auto source = TensorBatches::Open(contract, files, order, /*scan=*/true);
   EXPECT_TRUE(source.ok()) << source.error().Format();
   return source.ok() ? std::move(source).value() : nullptr;
@@ -20,8 +21,10 @@ std::unique_ptr<TensorBatches> OpenOk(const Contract& contract, const std::vecto
 
 TEST(TensorBatchesTest, RowsOfSeveralFilesAreSamples) {
   TempFolder folder;
-  Spill(folder / "a.safetensors", Tensors({{"input_ids", {3, 2}, {1, 2, 3, 4, 5, 6}}, {"labels", {3, 2}, {2, 3, 4, 5, 6, -100}}}));
-  Spill(folder / "b.safetensors", Tensors({{"in.input_ids", {1, 2}, {7, 8}}, {"in.labels", {1, 2}, {8, 9}}, {"loss", {}, {1}}}));
+  Spill(folder / "a.safetensors",
+        Tensors({{"input_ids", {3, 2}, {1, 2, 3, 4, 5, 6}}, {"labels", {3, 2}, {2, 3, 4, 5, 6, -100}}}));
+  Spill(folder / "b.safetensors",
+        Tensors({{"in.input_ids", {1, 2}, {7, 8}}, {"in.labels", {1, 2}, {8, 9}}, {"loss", {}, {1}}}));
   const Contract contract = Causal(2, 2, Labels::kShifted);
   auto source = OpenOk(contract, {folder / "a.safetensors", folder / "b.safetensors"});
   ASSERT_EQ(source->samples(), 4);
@@ -70,7 +73,8 @@ TEST(TensorBatchesTest, OtherInputsLayoutsAndTypes) {
                                            {"y", {2, 2}, {10, 20, 30, 40}, DType::Int32},
                                            {"scale", {}, {0.5}, DType::Float32}}));
   Contract contract;
-  contract.inputs = {Spec("x", Role::kOther, {2, 2, 3}, DType::BFloat16), Spec("y", Role::kLabels, {3, 2}), Spec("scale", Role::kOther, {}, DType::Float32)};
+  contract.inputs = {Spec("x", Role::kOther, {2, 2, 3}, DType::BFloat16), Spec("y", Role::kLabels, {3, 2}),
+                     Spec("scale", Role::kOther, {}, DType::Float32)};
   contract.inputs[1].seq_dim = 0;  // [sequence, batch]
   contract.ignore_index = -1;
   contract.labels = Labels::kShifted;
@@ -99,12 +103,14 @@ TEST(TensorBatchesTest, SaysWhatIsWrong) {
   const TestTensor ids = {"input_ids", {1, 2}, {1, 2}}, labels = {"labels", {1, 2}, {2, 3}};
   EXPECT_TRUE(has(refusal(causal, {labels}), "lacks the model's input 'input_ids'"));
   EXPECT_TRUE(has(refusal(Causal(1, 2, Labels::kUnknown), {ids}), "--labels"));
-  EXPECT_TRUE(has(refusal(causal, {{"input_ids", {1, 2}, {1, 2}, DType::Float32}, labels}), "the types do not convert"));
+  EXPECT_TRUE(
+      has(refusal(causal, {{"input_ids", {1, 2}, {1, 2}, DType::Float32}, labels}), "the types do not convert"));
   EXPECT_TRUE(has(refusal(causal, {{"input_ids", {2}, {1, 2}}, labels}), "another number of dims"));
   EXPECT_TRUE(has(refusal(causal, {{"input_ids", {1, 3}, {1, 2, 3}}, labels}), "longer than the package's"));
   EXPECT_TRUE(has(refusal(causal, {ids, {"labels", {2, 2}, {1, 2, 3, 4}}}), "another number of rows"));
   EXPECT_TRUE(has(refusal(causal, {{"input_ids", {0, 2}, {}}, {"labels", {0, 2}, {}}}), "it has no row"));
-  EXPECT_TRUE(has(refusal(Causal(1, 3, Labels::kShifted), {ids, {"labels", {1, 3}, {1, 2, 3}}}), "and the tokens have 2"));
+  EXPECT_TRUE(
+      has(refusal(Causal(1, 3, Labels::kShifted), {ids, {"labels", {1, 3}, {1, 2, 3}}}), "and the tokens have 2"));
   EXPECT_TRUE(has(refusal(strict, {ids, labels}), "can ignore no padding"));
   EXPECT_TRUE(has(refusal(causal, {{"input_ids", {1, 2}, {1, 1000}}, labels}), "holds 1000 at row 0, position 1"));
   EXPECT_TRUE(has(refusal(causal, {ids, {"labels", {1, 2}, {2, -7}}}), "'labels' holds -7"));
@@ -113,14 +119,16 @@ TEST(TensorBatchesTest, SaysWhatIsWrong) {
   EXPECT_TRUE(has(refusal(other, {ids, labels}), "'pixel_values'"));
   Contract features;
   features.inputs = {Spec("x", Role::kOther, {1, 2, 4}, DType::Float32)};
-  EXPECT_TRUE(has(refusal(features, {{"x", {1, 3, 4}, std::vector<double>(12, 0), DType::Float32}}), "another size beside"));
+  EXPECT_TRUE(
+      has(refusal(features, {{"x", {1, 3, 4}, std::vector<double>(12, 0), DType::Float32}}), "another size beside"));
   Spill(folder / "b.safetensors", "no such file");
   EXPECT_FALSE(TensorBatches::Open(causal, {folder / "b.safetensors"}, {}, true).ok());
 }
 
 TEST(TensorBatchesTest, OnePassPadsWhereRowsCanBeEmpty) {
   TempFolder folder;
-  Spill(folder / "a.safetensors", Tensors({{"input_ids", {3, 2}, {1, 2, 3, 4, 5, 6}}, {"labels", {3, 2}, {2, 3, 4, 5, 6, 7}}}));
+  Spill(folder / "a.safetensors",
+        Tensors({{"input_ids", {3, 2}, {1, 2, 3, 4, 5, 6}}, {"labels", {3, 2}, {2, 3, 4, 5, 6, 7}}}));
   const Contract contract = Causal(2, 2, Labels::kShifted);
   auto source = OpenOk(contract, {folder / "a.safetensors"}, {.shuffle = false, .once = true});
   const Memory memory(contract);

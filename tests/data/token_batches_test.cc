@@ -44,8 +44,10 @@ TEST(TokenBatchesTest, SeveralFilesAndEpochs) {
   TempFolder folder;
   const Contract contract = Causal(2, 3, Labels::kUnshifted);
   // Two, one and two samples; a file's rest is left out.
-  auto source = OpenOk(contract, {Spilled(folder, "a", Count(0, 8)), Spilled(folder, "b", Count(100, 3)), Spilled(folder, "c", Count(200, 6))},
-                       {.shuffle = false});
+  auto source = OpenOk(
+      contract,
+      {Spilled(folder, "a", Count(0, 8)), Spilled(folder, "b", Count(100, 3)), Spilled(folder, "c", Count(200, 6))},
+      {.shuffle = false});
   ASSERT_EQ(source->samples(), 5);
   const Memory memory(contract);
   Doubles firsts;
@@ -76,7 +78,8 @@ TEST(TokenBatchesTest, ShuffledEpochsHoldEachSampleOnceAndDiffer) {
   EXPECT_EQ(std::set<double>(first.begin(), first.end()).size(), 32u);
   EXPECT_EQ(std::set<double>(second.begin(), second.end()).size(), 32u);
   EXPECT_NE(first, second);
-  auto again = OpenOk(contract, {file}, {.shuffle = true, .seed = 5}), other = OpenOk(contract, {file}, {.shuffle = true, .seed = 6});
+  auto again = OpenOk(contract, {file}, {.shuffle = true, .seed = 5}),
+       other = OpenOk(contract, {file}, {.shuffle = true, .seed = 6});
   ASSERT_TRUE(again->Next(memory.views()).ok());
   EXPECT_EQ(memory.Get("input_ids")[0], order[0]);
   EXPECT_EQ(memory.Get("input_ids")[4], order[2]);
@@ -96,7 +99,8 @@ TEST(TokenBatchesTest, GoesOnFromAPosition) {
   ASSERT_TRUE(position.ok());
   EXPECT_EQ(*position, source->position());
   EXPECT_EQ(position->epoch, 1);
-  // Another batch size, as after a change of --accumulate or batch, goes on at the same sample; the seed is the position's.
+  // Another batch size, as after a change of --accumulate or batch, goes on at the same sample; the seed is the
+  // position's.
   auto resumed = OpenOk(contract, {file}, {.seed = 99});
   ASSERT_TRUE(resumed->Seek(*position).ok());
   for (int step = 0; step < 20; ++step) {
@@ -137,20 +141,24 @@ TEST(TokenBatchesTest, SaysWhatIsWrongBeforeTraining) {
     return source.ok() ? "" : source.error().Format();
   };
   const std::string shorter = Spilled(folder, "short", Count(0, 4));
-  EXPECT_NE(refusal(Causal(1, 4, Labels::kShifted), shorter).find("has 4 tokens, and a sample of this package needs 5"), std::string::npos);
-  const std::string beyond = Spilled(folder, "beyond", {1, 2, 3, 1000, 5});
-  EXPECT_NE(refusal(Causal(1, 4, Labels::kShifted), beyond).find("token 3 of the file is 1000, and the embedding of 'input_ids' has 1000 rows"),
+  EXPECT_NE(refusal(Causal(1, 4, Labels::kShifted), shorter).find("has 4 tokens, and a sample of this package needs 5"),
             std::string::npos);
-  EXPECT_TRUE(TokenBatches::Open(Causal(1, 4, Labels::kShifted), {beyond}, std::nullopt, {}, /*scan=*/false, "package").ok());
+  const std::string beyond = Spilled(folder, "beyond", {1, 2, 3, 1000, 5});
+  EXPECT_NE(refusal(Causal(1, 4, Labels::kShifted), beyond)
+                .find("token 3 of the file is 1000, and the embedding of 'input_ids' has 1000 rows"),
+            std::string::npos);
+  EXPECT_TRUE(
+      TokenBatches::Open(Causal(1, 4, Labels::kShifted), {beyond}, std::nullopt, {}, /*scan=*/false, "package").ok());
 }
 
 TEST(DataPositionTest, OnlyItsOwnText) {
   const DataPosition position{3, 12, 18446744073709551615u};
   EXPECT_EQ(ToJson(position), "{\"epoch\":3,\"sample\":12,\"seed\":18446744073709551615}");
   EXPECT_EQ(*ParseDataPosition(ToJson(position)), position);
-  for (const char* text : {"", "[]", "{}", "{\"epoch\":3,\"sample\":12}", "{\"epoch\":-1,\"sample\":0,\"seed\":1}",
-                           "{\"epoch\":0,\"sample\":-2,\"seed\":1}", "{\"epoch\":0,\"sample\":2,\"seed\":-1}",
-                           "{\"epoch\":0,\"sample\":2,\"seed\":1,\"more\":1}", "{\"epoch\":\"0\",\"sample\":2,\"seed\":1}"}) {
+  for (const char* text :
+       {"", "[]", "{}", "{\"epoch\":3,\"sample\":12}", "{\"epoch\":-1,\"sample\":0,\"seed\":1}",
+        "{\"epoch\":0,\"sample\":-2,\"seed\":1}", "{\"epoch\":0,\"sample\":2,\"seed\":-1}",
+        "{\"epoch\":0,\"sample\":2,\"seed\":1,\"more\":1}", "{\"epoch\":\"0\",\"sample\":2,\"seed\":1}"}) {
     const auto parsed = ParseDataPosition(text);
     EXPECT_FALSE(parsed.ok()) << text;
   }

@@ -29,7 +29,8 @@ std::string Refusal(const std::string& path, std::optional<TokenType> type = std
 TEST(TokenFileTest, BareFilesOfEveryType) {
   TempFolder folder;
   const std::vector<int64_t> tokens = {0, 1, 200, 3, 255};
-  for (TokenType type : {TokenType::kUInt8, TokenType::kUInt16, TokenType::kUInt32, TokenType::kInt32, TokenType::kInt64}) {
+  for (TokenType type :
+       {TokenType::kUInt8, TokenType::kUInt16, TokenType::kUInt32, TokenType::kInt32, TokenType::kInt64}) {
     SCOPED_TRACE(TokenName(type));
     const std::string path = folder / std::string(TokenName(type));
     Spill(path, TokenBytes(type, tokens));

@@ -12,7 +12,8 @@ namespace autospc::data {
 
 inline std::string TokenBytes(TokenType type, const std::vector<int64_t>& tokens) {
   std::string bytes;  // little endian: the first bytes of an int64 are the narrower types'
-  for (int64_t token : tokens) bytes.append(reinterpret_cast<const char*>(&token), static_cast<size_t>(TokenSize(type)));
+  for (int64_t token : tokens)
+    bytes.append(reinterpret_cast<const char*>(&token), static_cast<size_t>(TokenSize(type)));
   return bytes;
 }
 

@@ -10,13 +10,15 @@ using B = ProgramBuilder;
 using program::OutputKind;
 using program::StorageKind;
 
-// w, and a buffer that the forward pass updates in place before the loss reads it; the backward pass and the update stand
-// partly before the loss is final.
+// w, and a buffer that the forward pass updates in place before the loss reads it; the backward pass and the update
+// stand partly before the loss is final.
 struct Trained {
   ProgramBuilder b;
   int x, w, seen, lr, loss;
   Trained() {
-    const auto activation = [&](std::vector<int64_t> sizes) { return b.Tensor(at::kFloat, sizes, {}, StorageKind::Activation); };
+    const auto activation = [&](std::vector<int64_t> sizes) {
+      return b.Tensor(at::kFloat, sizes, {}, StorageKind::Activation);
+    };
     x = b.Tensor(at::kFloat, {64});
     w = b.Tensor(at::kFloat, {64}, {}, StorageKind::Parameter, "w");
     seen = b.Tensor(at::kFloat, {64}, {}, StorageKind::Buffer, "seen");
@@ -66,10 +68,11 @@ TEST(EvaluateTest, GivesTheLossAndLeavesTheTrainingAlone) {
   for (int tensor : {t.lr, t.x, t.w, t.seen}) (*other)->tensor(tensor).copy_(e.tensor(tensor));
   const auto step = [&](Executor& executor) {
     double loss = -1;
-    EXPECT_TRUE(executor.Step([&](const program::OutputT&, const at::Tensor& value) -> Status {
-                          loss = value.item<float>();
-                          return Ok();
-                        })
+    EXPECT_TRUE(executor
+                    .Step([&](const program::OutputT&, const at::Tensor& value) -> Status {
+                      loss = value.item<float>();
+                      return Ok();
+                    })
                     .ok());
     return loss;
   };

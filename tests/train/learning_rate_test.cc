@@ -48,7 +48,8 @@ TEST(LearningRateTest, ValuesAreChecked) {
     return status.ok() ? "" : status.error().what;
   };
   EXPECT_NE(refused([](LearningRate* r) { r->lr = -1; }).find("--lr"), std::string::npos);
-  EXPECT_NE(refused([](LearningRate* r) { r->lr = std::numeric_limits<double>::quiet_NaN(); }).find("--lr"), std::string::npos);
+  EXPECT_NE(refused([](LearningRate* r) { r->lr = std::numeric_limits<double>::quiet_NaN(); }).find("--lr"),
+            std::string::npos);
   EXPECT_NE(refused([](LearningRate* r) { r->min_lr = 2; }).find("--min-lr"), std::string::npos);
   EXPECT_NE(refused([](LearningRate* r) { r->schedule = Schedule::kConstant; }).find("--min-lr"), std::string::npos);
   EXPECT_NE(refused([](LearningRate* r) { r->warmup = 5; }).find("--warmup"), std::string::npos);
