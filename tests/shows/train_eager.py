@@ -53,7 +53,7 @@ def batch(samples, step):
         epoch, sample = divmod(k, len(samples))
         taken.append(list(samples[permuted(len(samples), mix(SEED ^ mix(epoch)), sample)]))
     t = torch.tensor(taken)
-    return t[:, :-1], t[:, 1:]
+    return t[:, :-1].contiguous(), t[:, 1:].contiguous()
 
 
 def learning_rate(step):
