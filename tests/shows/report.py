@@ -1,13 +1,16 @@
 """The report in headless Chromium, light and dark, laptop and phone: nothing missing, nothing from outside, no sideways scroll; pictures.
 
-python3 report.py [FOLDER]: the pictures go into FOLDER (docs/report holds three of them), else into the build folder. Needs chromium
+report.py [FOLDER]: the pictures go into FOLDER, else into the build folder; report.py --write: the three of docs/report instead, of
+the benchmark model. Needs chromium
 (Debian: apt-get install chromium); playwright, which drives it, is installed into the build folder from PyPI."""
+import itertools
 import os
 import shutil
 import subprocess
 import sys
 
-from common import BUILD, MODELS, ZOO, compile_model, pt2, scratch, table
+from common import BUILD, MODELS, ROOT, ZOO, compile_model, pt2, scratch, table
+from peer_export import peer_model
 
 
 def look():
@@ -49,8 +52,8 @@ def check(page, wide):
         plot, readout = page.locator(f"#{figure} .plot"), page.locator(f"#{figure} .readout")
         plot.scroll_into_view_if_needed()
         before, box = readout.inner_text(), plot.bounding_box()
-        for share in (0.3, 0.5, 0.7, 0.9):  # at one of them there is a buffer or a candidate
-            page.mouse.move(box["x"] + share * box["width"], box["y"] + share * box["height"])
+        for across, down in itertools.product(range(5, 100, 5), repeat=2):  # somewhere there is a buffer or a candidate
+            page.mouse.move(box["x"] + across / 100 * box["width"], box["y"] + down / 100 * box["height"])
             if readout.inner_text() != before:
                 break
         else:
@@ -65,6 +68,31 @@ def check(page, wide):
     return wrong
 
 
+def clip(page, first, last):
+    """From above the one element to below the other, over the page's whole width."""
+    top, end = page.locator(first).bounding_box(), page.locator(last).bounding_box()
+    return {"x": 0, "y": top["y"] - 24, "width": page.viewport_size["width"], "height": end["y"] + end["height"] - top["y"] + 48}
+
+
+def document(playwright, chromium):
+    """The pictures of docs/report: benchmark model, S = 8,192, 2 ranks, a budget of 400 MiB."""
+    path, folder = os.path.join(scratch("report"), "peer.html"), os.path.join(ROOT, "docs", "report")
+    compile_model(peer_model()[0], os.path.join(scratch("report"), "peer"), 2, 8192, "--optimizer", "adamw", "--clip-norm", 1,
+                  "--memory-budget", "400MiB", "--report", path)
+    browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+    for name, scheme, wide, first, last in (("memory-light", "light", 1248, "h1", "#memory"),
+                                            ("arena-and-curve-dark", "dark", 1248, "#h-arena", "#curve"),
+                                            ("phone-dark", "dark", 390, "#h-memory", "#memory")):
+        page = browser.new_context(viewport={"width": wide, "height": 900}, color_scheme=scheme, is_mobile=wide < 600,
+                                   device_scale_factor=1.5 if wide < 600 else 1).new_page()
+        page.goto("file://" + os.path.abspath(path))
+        page.wait_for_timeout(500)
+        page.screenshot(path=os.path.join(folder, name + ".png"), full_page=True, clip=clip(page, first, last))
+        print(os.path.join(folder, name + ".png"))
+    browser.close()
+    return 0
+
+
 def main():
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     if not chromium:
@@ -72,6 +100,9 @@ def main():
         return 0
     look()
     from playwright.sync_api import sync_playwright
+    if "--write" in sys.argv:
+        with sync_playwright() as playwright:
+            return document(playwright, chromium)
     folder = sys.argv[1] if len(sys.argv) > 1 else scratch("report")
     os.makedirs(folder, exist_ok=True)
     rows, failed = [], False
