@@ -61,6 +61,16 @@ po::options_description RunFlags() {
   add("weights-prefix", po::value<std::string>()->default_value(""), "prefix that the checkpoint's names lack");
   add("init", po::value<uint64_t>(), "make parameters from this seed");
   add("seed", po::value<uint64_t>()->default_value(0, "0"), "of dropout and of the order of samples");
+  add("save-weights", po::value<std::string>()->default_value(""),
+      "write what was trained into this new folder, as Hugging Face lays out a checkpoint");
+  add("max-shard-size", po::value<std::string>()->default_value("5GB"), "of a file there");
+  add("checkpoint", po::value<std::string>()->default_value(""),
+      "write checkpoints into this folder, beside the training; SIGTERM and SIGUSR1 write one and end the run with 0");
+  add("checkpoint-every", po::value<int64_t>()->default_value(0, "at the end alone"), "after every N steps too");
+  add("keep", po::value<int64_t>()->default_value(3, "3"), "the latest K checkpoints remain; 0: all");
+  add("resume", po::value<std::string>()->default_value(""),
+      "go on from a folder of checkpoints or one of them (its parameters, not --weights or --init); auto: from --checkpoint's "
+      "latest, if there is one");
   add("device", po::value<std::string>()->default_value("cpu"), "cpu; cuda is refused, with the reason");
   add("threads", po::value<int64_t>()->default_value(0, "cores / ranks"), "threads of a rank");
   add("measure-memory", "print the planned arena and the measured growth");
@@ -116,6 +126,33 @@ Status ReadEvalFlags(const cli::Flags& flags, autospc::train::RunOptions* option
   return autospc::Ok();
 }
 
+Status ReadCheckpointFlags(const cli::Flags& flags, autospc::train::RunOptions* options) {
+  autospc::train::CheckpointOptions& checkpoint = options->checkpoint;
+  checkpoint.dir = flags.Get<std::string>("checkpoint");
+  checkpoint.resume = flags.Get<std::string>("resume");
+  ASSIGN_OR_RETURN(checkpoint.keep, cli::InRange("--keep", flags.Get<int64_t>("keep"), 0, 1 << 20));
+  if (flags.Has("checkpoint-every")) {
+    ASSIGN_OR_RETURN(checkpoint.every,
+                     cli::InRange("--checkpoint-every", flags.Get<int64_t>("checkpoint-every"), 1, int64_t{1} << 40));
+  }
+  options->save_weights = flags.Get<std::string>("save-weights");
+  ASSIGN_OR_RETURN(options->max_shard_bytes, cli::Bytes("--max-shard-size", flags.Get<std::string>("max-shard-size")));
+  if (!options->save_weights.empty() && options->steps == 0) return Usage("--save-weights without a number of steps", "add --steps N");
+  if (flags.Has("max-shard-size") && options->save_weights.empty())
+    return Usage("--max-shard-size without --save-weights", "add --save-weights DIR");
+  if (checkpoint.dir.empty()) {
+    for (const char* flag : {"checkpoint-every", "keep"}) {
+      if (flags.Has(flag)) return Usage(fmt::format("--{} without --checkpoint", flag), "add --checkpoint DIR");
+    }
+    if (checkpoint.resume == "auto") return Usage("--resume auto looks into the folder of --checkpoint, which is not given", "add --checkpoint DIR");
+  } else if (options->steps == 0) {
+    return Usage("--checkpoint without a number of steps", "add --steps N");
+  }
+  if (!checkpoint.dir.empty() && flags.Has("limit-data"))
+    return Usage("--limit-data and --checkpoint exclude each other: a checkpoint is copied to memory besides the plan", "leave one out");
+  return autospc::Ok();
+}
+
 Status ReadLearningRate(const cli::Flags& flags, autospc::train::RunOptions* options) {
   autospc::train::LearningRate& rate = options->learning_rate;
   rate.lr = flags.Get<double>("lr");
@@ -162,6 +199,7 @@ Result<int> RunMain(const std::vector<std::string>& arguments) {
     return Usage("--init and --weights exclude each other", "give one of them");
   }
   options.seed = flags.Get<uint64_t>("seed");
+  RETURN_IF_ERROR(ReadCheckpointFlags(flags, &options));
   RETURN_IF_ERROR(ReadDataFlags(flags, &options));
   RETURN_IF_ERROR(ReadEvalFlags(flags, &options));
   ASSIGN_OR_RETURN(options.device, cli::OneOf("--device", flags.Get<std::string>("device"), {"cpu", "cuda"}));

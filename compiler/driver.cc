@@ -54,8 +54,12 @@ Status TieAsCheckpoint(const CompileOptions& options, const Checkpoint& checkpoi
   return tied.size() == 1 ? import::Tie(model, tied[0].head.name, tied[0].embedding.name) : Ok();
 }
 
-// Sources of parameters (and persistent buffers that the checkpoint holds) from --weights.
-Status TakeWeights(const CompileOptions& options, import::Model* model) {
+// Pairs: a parameter or buffer, and a name that the checkpoint has for it.
+using CheckpointNames = std::vector<std::pair<std::string, std::string>>;
+
+// Sources of parameters (and persistent buffers that the checkpoint holds) from --weights; pairs of a name here and one
+// that the checkpoint has for it, where they differ.
+Result<CheckpointNames> TakeWeights(const CompileOptions& options, import::Model* model) {
   ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(options.weights));
   RETURN_IF_ERROR(TieAsCheckpoint(options, checkpoint, model));
   std::vector<WantedTensor> wanted;
@@ -69,11 +73,18 @@ Status TakeWeights(const CompileOptions& options, import::Model* model) {
   resolve.ties.assign(model->ties.begin(), model->ties.end());
   ASSIGN_OR_RETURN(const std::vector<WeightSource> sources, checkpoint.Resolve(wanted, resolve));
   for (const WeightSource& source : sources) model->weights[source.name] = source;
-  return Ok();
+  ASSIGN_OR_RETURN(const auto names, checkpoint.NamesOf(wanted, resolve));
+  CheckpointNames renamed;
+  for (size_t i = 0; i < wanted.size(); ++i) {
+    if (names[i] == std::vector<std::string>{wanted[i].name}) continue;
+    for (const std::string& name : names[i]) renamed.emplace_back(wanted[i].name, name);
+  }
+  return renamed;
 }
 
-// The options that shape the program, for the record; nothing of this machine.
-std::string OptionsJson(const CompileOptions& options, int zero) {
+// The options that shape the program, for the record, and what saving wants to know of the export
+// (runtime/package/export_facts.h); nothing of this machine.
+std::string OptionsJson(const CompileOptions& options, int zero, const ir::Graph& graph, const CheckpointNames& names) {
   nlohmann::ordered_json json;
   json["ranks"] = options.context.ranks;
   if (options.context.dp > 1) json["dp"] = options.context.dp;
@@ -83,10 +94,15 @@ std::string OptionsJson(const CompileOptions& options, int zero) {
   json["optimizer"] = options.context.optimizer;
   if (options.context.clip_norm > 0) json["clip_norm"] = options.context.clip_norm;
   if (options.context.weight_decay >= 0) json["weight_decay"] = options.context.weight_decay;
+  if (!options.context.no_decay.empty()) json["no_decay"] = options.context.no_decay;
   if (options.context.memory_budget > 0) json["memory_budget"] = options.context.memory_budget;
   json["recompute"] = options.context.recompute;
   json["tile"] = options.context.tile;
   json["zero"] = zero;
+  for (const ir::GraphInput& in : graph.inputs) {
+    if (in.kind == ir::InputKind::kBuffer && !in.persistent) json["non_persistent_buffers"].push_back(in.name);
+  }
+  for (const auto& [name, held] : names) json["checkpoint_names"].push_back({name, held});
   return json.dump();
 }
 
@@ -115,7 +131,10 @@ Result<Compiled> RunPhases(import::Model model, const CompileOptions& options, d
   // 1. Sizes get their values, so that everything after knows its bytes.
   ASSIGN_OR_RETURN(const import::Bound bound, import::BindSizes(&model, options.bindings));
   if (options.tie_embeddings) RETURN_IF_ERROR(import::TieEmbeddings(&model));
-  if (!options.weights.empty()) RETURN_IF_ERROR(TakeWeights(options, &model));
+  CheckpointNames checkpoint_names;
+  if (!options.weights.empty()) {
+    ASSIGN_OR_RETURN(checkpoint_names, TakeWeights(options, &model));
+  }
   const auto tie_candidates = import::TieCandidates(model.graph);
   const import::DataContract data_contract = import::FindDataContract(model.graph);
   RETURN_IF_ERROR(manager.Observe(model.graph, "import", import_milliseconds + clock.Lap()));
@@ -146,7 +165,7 @@ Result<Compiled> RunPhases(import::Model model, const CompileOptions& options, d
   lower.seq_len = bound.seq_len;
   lower.batch = bound.batch;
   lower.compiler = "autospc " AUTOSPC_VERSION;
-  lower.options = OptionsJson(options, context.zero);
+  lower.options = OptionsJson(options, context.zero, graph, checkpoint_names);
   lower.has_out = HasOut;
   lower.plan = std::move(planned.plan);
   ASSIGN_OR_RETURN(result.program, codegen::Lower(graph, context, lower));

@@ -115,6 +115,7 @@ std::string Facts(const Subject& s) {
       {"clip_norm", "Clipping"}, {"weight_decay", "Weight decay"}, {"recompute", "Recomputation"}, {"zero", "ZeRO"}};
   for (const auto& [key, value] : s.options.items()) {
     if (key == "ranks" || key == "strategy" || key == "optimizer" || key == "memory_budget") continue;
+    if (key == "non_persistent_buffers" || key == "checkpoint_names") continue;  // for saving
     std::string title = kTitles.contains(key) ? kTitles.find(key)->second : key;
     if (!title.empty() && title[0] >= 'a' && title[0] <= 'z') title[0] += 'A' - 'a';
     std::replace(title.begin(), title.end(), '_', ' ');

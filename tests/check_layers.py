@@ -18,6 +18,7 @@ LAYERS = {
     "passes": (["runtime/base", "passes"], ["fmt", "boost"]),
     "runtime/package": (["runtime/base", "runtime/package"], ["fmt", "flatbuffers", "nlohmann", "openssl"]),
     "runtime/data": (["runtime/base", "runtime/package", "runtime/data"], ["fmt", "flatbuffers", "nlohmann"]),
+    "runtime/checkpoint": (["runtime/base", "runtime/package", "runtime/checkpoint"], ["fmt", "flatbuffers", "nlohmann", "openssl"]),
     "codegen": (LOWER, ["fmt", "flatbuffers", "nlohmann", "openssl"]),
     "compiler": (LOWER + ["runtime/outvariant", "compiler"], LIBRARIES),
     "runtime/cuda": (["runtime/base", "runtime/dist", "runtime/cuda"], LIBRARIES + ["cuda"]),  # loaded where there is a GPU

@@ -218,4 +218,17 @@ Result<std::vector<WeightSource>> Checkpoint::Resolve(const std::vector<WantedTe
                "is it this model's checkpoint? If only the names' beginnings differ, give --weights-prefix"};
 }
 
+Result<std::vector<std::vector<std::string>>> Checkpoint::NamesOf(const std::vector<WantedTensor>& wanted,
+                                                                  const ResolveOptions& options) const {
+  const std::vector<Candidates> candidates = CandidatesOf(wanted, options.ties);
+  ASSIGN_OR_RETURN(const Rename rename, ChooseRename(tensors_, candidates, options.prefix, path_));
+  std::vector<std::vector<std::string>> names(wanted.size());
+  for (size_t i = 0; i < wanted.size(); ++i) {
+    for (const std::string& name : candidates[i]) {
+      if (tensors_.contains(rename(name))) names[i].push_back(rename(name));
+    }
+  }
+  return names;
+}
+
 }  // namespace autospc

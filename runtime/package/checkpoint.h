@@ -38,10 +38,15 @@ class Checkpoint {
 
   const std::string& path() const { return path_; }
   size_t size() const { return tensors_.size(); }
+  const std::map<std::string, WeightSource, std::less<>>& tensors() const { return tensors_; }  // by name
   // A source for each wanted tensor, in order, named as wanted and of the checkpoint's own type. kBadInput
   // lists every missing, misshapen and (strict) extra tensor at once.
   Result<std::vector<WeightSource>> Resolve(const std::vector<WantedTensor>& wanted,
                                             const ResolveOptions& options = {}) const;
+  // For each wanted tensor, in order, the names under which the checkpoint holds it: one, or several of a group of ties;
+  // none where it has not got it. kBadInput as Resolve for names that could be taken in several ways.
+  Result<std::vector<std::vector<std::string>>> NamesOf(const std::vector<WantedTensor>& wanted,
+                                                        const ResolveOptions& options = {}) const;
 
  private:
   Status AddFile(const std::string& path);

@@ -8,6 +8,7 @@
 
 #include "runtime/package/checkpoint.h"
 #include "runtime/package/dtype.h"
+#include "runtime/package/export_facts.h"
 #include "runtime/package/seeded_init.h"
 #include "runtime/package/tied_embeddings.h"
 
@@ -17,6 +18,10 @@ namespace {
 using program::StorageKind;
 
 bool IsWeight(StorageKind kind) { return kind == StorageKind::Parameter || kind == StorageKind::Buffer; }
+
+bool InStateDict(const program::StorageT& s, const ExportFacts& facts) {
+  return IsWeight(s.kind) && !(s.kind == StorageKind::Buffer && facts.non_persistent.contains(s.name));
+}
 
 // The graph's input of a storage is the first tensor made for it.
 int FirstTensor(const program::ProgramT& program, int storage) {
@@ -62,6 +67,7 @@ Status CheckTies(const Package& package, const Checkpoint& checkpoint, const std
 
 Result<Plan> MakePlan(const Package& package, const WeightOptions& options) {
   const program::ProgramT& program = package.program();
+  const ExportFacts facts = ReadExportFacts(program);
   Plan plan;
   std::vector<WantedTensor> wanted;
   std::vector<size_t> wanted_items;
@@ -74,6 +80,7 @@ Result<Plan> MakePlan(const Package& package, const WeightOptions& options) {
     item.storage = static_cast<int>(i);
     item.tensor = FirstTensor(program, item.storage);
     if (item.tensor < 0 || s.bytes == 0) continue;  // nothing reads it
+    if (options.restored && InStateDict(s, facts)) continue;
     item.stored = package.Find(s.name);
     const program::TensorT& t = *program.tensors[item.tensor];
     const bool replaced = s.kind == StorageKind::Parameter || item.stored.data == nullptr;
@@ -166,11 +173,13 @@ std::map<int, void*> MappedStorages(const Package& package, const WeightOptions&
   std::map<int, void*> mapped;
   const program::ProgramT& program = package.program();
   const std::map<int, bool> written = WrittenStorages(program);
+  const ExportFacts facts = ReadExportFacts(program);
   for (size_t i = 0; i < program.storages.size(); ++i) {
     const program::StorageT& s = *program.storages[i];
     const int index = static_cast<int>(i);
     if (s.arena_offset >= 0 || written.count(index) != 0) continue;
     if (s.kind == StorageKind::Parameter && (!options.weights.empty() || options.seed)) continue;
+    if (options.restored && InStateDict(s, facts)) continue;
     if (!IsWeight(s.kind) && s.kind != StorageKind::Constant) continue;
     const StoredTensor stored = package.Find(s.name);
     const int t = FirstTensor(program, index);

@@ -16,6 +16,8 @@ struct WeightOptions {
   std::string weights;           // --weights: a safetensors file or folder, "" for the package's own
   std::string prefix;            // --weights-prefix
   std::optional<uint64_t> seed;  // --init
+  // A checkpoint gives them (restore.h): parameters and the state dict's buffers need no other source, and are written.
+  bool restored = false;
 };
 
 // Storages that a step writes (by index): parameters under an optimiser, updated buffers.

@@ -4,6 +4,7 @@
 
 #include "runtime/train/load.h"
 #include "runtime/train/memory_probe.h"
+#include "runtime/train/restore.h"
 #include "runtime/train/slices.h"
 
 namespace autospc::train {
@@ -23,9 +24,9 @@ void TouchState(exec::Executor* executor, size_t storage) {
 }  // namespace
 
 Result<std::unique_ptr<Rank>> Rank::Load(const RunOptions& options, std::shared_ptr<const Package> package,
-                                         Meeting meeting, bool gradients) {
+                                         Meeting meeting, const checkpoint::Reader* resumed, bool gradients) {
   auto rank = std::unique_ptr<Rank>(new Rank(options, std::move(package), std::move(meeting)));
-  RETURN_IF_ERROR(rank->LoadProgram(gradients));
+  RETURN_IF_ERROR(rank->LoadProgram(resumed, gradients));
   ASSIGN_OR_RETURN(const ProcessMemory loaded, ReadProcessMemory());
   if (options.measure_memory) RETURN_IF_ERROR(ResetPeakResident());
   if (options.limit_data) RETURN_IF_ERROR(LimitDataGrowth(kDataSlack));
@@ -34,16 +35,19 @@ Result<std::unique_ptr<Rank>> Rank::Load(const RunOptions& options, std::shared_
   return rank;
 }
 
-Status Rank::LoadProgram(bool gradients) {
+Status Rank::LoadProgram(const checkpoint::Reader* resumed, bool gradients) {
+  WeightOptions weights = options_.weights;
+  weights.restored = resumed != nullptr;
   exec::ExecutorOptions executor_options;
   executor_options.rank = rank();
   executor_options.communicator = meeting_.host.get();
-  executor_options.seed = options_.seed;
-  executor_options.external = MappedStorages(*package_, options_.weights);
+  executor_options.seed = resumed != nullptr ? resumed->manifest().seed : options_.seed;
+  executor_options.external = MappedStorages(*package_, weights);
   // The package lives as long as the program that points into it.
   std::shared_ptr<const program::ProgramT> program(package_, &package_->program());
   ASSIGN_OR_RETURN(executor_, exec::Executor::Create(std::move(program), executor_options));
-  RETURN_IF_ERROR(LoadWeights(*package_, options_.weights, executor_.get()));
+  RETURN_IF_ERROR(LoadWeights(*package_, weights, executor_.get()));
+  if (resumed != nullptr) RETURN_IF_ERROR(Restore(*resumed, executor_.get()));
   // Mapped weights are read in now, so that loading is over when the step begins.
   for (const auto& [storage, data] : executor_options.external) {
     const volatile char* bytes = static_cast<const char*>(data);

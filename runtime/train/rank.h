@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "runtime/base/result.h"
+#include "runtime/checkpoint/read.h"
 #include "runtime/data/batch_source.h"
 #include "runtime/dist/rendezvous.h"
 #include "runtime/exec/executor.h"
@@ -17,10 +18,10 @@ namespace autospc::train {
 
 class Rank {
  public:
-  // Loads program and weights. `gradients`: steps hand every gradient to rank 0's capture (a golden comparison). All
+  // Loads program and weights, or what the checkpoint `resumed` has (none: nullptr). `gradients`: steps hand every gradient to rank 0's capture (a golden comparison). All
   // ranks call it; options and package are the same on all, and options outlive the rank.
   static Result<std::unique_ptr<Rank>> Load(const RunOptions& options, std::shared_ptr<const Package> package,
-                                            Meeting meeting, bool gradients);
+                                            Meeting meeting, const checkpoint::Reader* resumed, bool gradients);
 
   const RunOptions& options() const { return options_; }
   const Package& package() const { return *package_; }
@@ -46,7 +47,7 @@ class Rank {
  private:
   Rank(const RunOptions& options, std::shared_ptr<const Package> package, Meeting meeting)
       : options_(options), package_(std::move(package)), meeting_(std::move(meeting)) {}
-  Status LoadProgram(bool gradients);
+  Status LoadProgram(const checkpoint::Reader* resumed, bool gradients);
 
   const RunOptions& options_;
   std::shared_ptr<const Package> package_;

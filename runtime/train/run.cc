@@ -11,14 +11,18 @@
 #include "runtime/dist/rendezvous.h"
 #include "runtime/package/golden.h"
 #include "runtime/package/oci.h"
+#include "runtime/train/checkpointer.h"
 #include "runtime/train/compare.h"
 #include "runtime/train/device.h"
 #include "runtime/train/launcher.h"
 #include "runtime/train/loop.h"
 #include "runtime/train/rank.h"
 #include "runtime/train/report.h"
+#include "runtime/train/restore.h"
 #include "runtime/train/shared_batches.h"
 #include "runtime/train/step_printer.h"
+#include "runtime/train/stop_signal.h"
+#include "runtime/train/weights_saver.h"
 
 namespace autospc::train {
 namespace {
@@ -72,7 +76,13 @@ Result<Job> Open(const RunOptions& options, int ranks, int local_ranks, bool ver
                  "give tokens, --data FILE --steps N, or --golden FILE"};
   }
   // Weights first: where a checkpoint's tie is lost, the golden file lacks the second name too, and says less of why.
-  RETURN_IF_ERROR(CheckWeights(*job.package, options.weights));
+  WeightOptions weights = options.weights;
+  ASSIGN_OR_RETURN(const std::optional<int64_t> resumed_at,
+                   CheckResume(options.checkpoint.resume, options.checkpoint.dir, program));
+  weights.restored = resumed_at.has_value();
+  RETURN_IF_ERROR(CheckCheckpointFolder(options.checkpoint, resumed_at.value_or(0)));
+  if (!options.save_weights.empty()) RETURN_IF_ERROR(CheckSavePath(options.save_weights));
+  RETURN_IF_ERROR(CheckWeights(*job.package, weights));
   RETURN_IF_ERROR(OpenFiles(options, verify, &job));
   if (options.golden.empty()) return job;
   ASSIGN_OR_RETURN(GoldenFile golden, GoldenFile::Open(options.golden));
@@ -96,7 +106,37 @@ Result<int> LaunchRanks(const RunOptions& options) {
   return Launch(launch);
 }
 
-Result<int> TrainOn(Rank* rank, data::BatchSource* source, data::BatchSource* eval) {
+// What a checkpoint says of the run, but for its step and its files.
+checkpoint::Manifest Describe(const Rank& rank, const checkpoint::Reader* resumed) {
+  checkpoint::Manifest header;
+  header.step = rank.steps();
+  header.seed = resumed != nullptr ? resumed->manifest().seed : rank.options().seed;
+  header.model = rank.program().name;
+  header.package = rank.package().digest();
+  header.optimizer = rank.program().optimizer;
+  header.ranks = rank.program().world_size;
+  return header;
+}
+
+// Brings the data to where the checkpoint was, and says what goes on.
+Status GoOn(Rank* rank, data::BatchSource* source, const checkpoint::Reader& resumed) {
+  const checkpoint::Manifest& manifest = resumed.manifest();
+  if (!manifest.data.empty()) {
+    ASSIGN_OR_RETURN(const data::DataPosition position, data::ParseDataPosition(manifest.data));
+    RETURN_IF_ERROR(source->Seek(position));
+  }
+  if (!rank->first()) return Ok();
+  Log(LogLevel::kInfo, fmt::format("resumed after step {} from {} (written by {})", manifest.step, resumed.path(),
+                                   Plural(manifest.ranks, "rank")));
+  if (manifest.seed != rank->options().seed)
+    Log(LogLevel::kInfo, fmt::format("the seed stays that of the checkpoint, {}", manifest.seed));
+  if (manifest.step >= rank->options().steps)
+    Log(LogLevel::kWarning, fmt::format("there is nothing left to do up to step {}", rank->options().steps));
+  return Ok();
+}
+
+Result<int> TrainOn(Rank* rank, data::BatchSource* source, data::BatchSource* eval, const checkpoint::Reader* resumed) {
+  if (resumed != nullptr) RETURN_IF_ERROR(GoOn(rank, source, *resumed));
   LoopOptions loop;
   loop.eval = eval;
   loop.eval_every = rank->options().eval_every;
@@ -106,14 +146,30 @@ Result<int> TrainOn(Rank* rank, data::BatchSource* source, data::BatchSource* ev
   StepPrinter printer(rank->options().json);
   std::vector<StepListener*> listeners;
   if (rank->first()) listeners.push_back(&printer);
+  std::unique_ptr<Checkpointer> checkpointer;
+  if (const CheckpointOptions& checkpoint = rank->options().checkpoint; !checkpoint.dir.empty()) {
+    ASSIGN_OR_RETURN(checkpointer, Checkpointer::Make(checkpoint, &rank->executor(), &rank->communicator(), Describe(*rank, resumed),
+                                                      [source] { return data::ToJson(source->position()); }));
+    listeners.push_back(checkpointer.get());
+    loop.stop = [&checkpointer] { return checkpointer->stopping(); };
+  }
+  std::unique_ptr<WeightsSaver> saver;
+  if (!rank->options().save_weights.empty()) {
+    ASSIGN_OR_RETURN(saver, WeightsSaver::Make(rank->options().save_weights, rank->options().max_shard_bytes, rank->options().weights,
+                                               &rank->executor(), &rank->communicator()));
+    if (checkpointer) saver->set_unless(loop.stop);
+    listeners.push_back(saver.get());
+  }
   RETURN_IF_ERROR(Train(rank, source, loop, listeners));
   return 0;
 }
 
 Result<int> BeRank(const RunOptions& options, Job job, Meeting meeting) {
   const bool compare = options.steps == 0;
+  ASSIGN_OR_RETURN(const auto resumed, ChooseCheckpoint(options.checkpoint.resume, options.checkpoint.dir,
+                                                        job.package->program(), meeting.host.get()));
   ASSIGN_OR_RETURN(const std::unique_ptr<Rank> rank,
-                   Rank::Load(options, job.package, std::move(meeting), /*gradients=*/compare));
+                   Rank::Load(options, job.package, std::move(meeting), resumed.get(), /*gradients=*/compare));
   if (job.golden) job.source = std::make_unique<GoldenBatch>(*job.golden, rank->program());
   if (!job.source) {
     std::unique_ptr<data::BatchSource> stream;
@@ -123,7 +179,8 @@ Result<int> BeRank(const RunOptions& options, Job job, Meeting meeting) {
     job.source = std::make_unique<SharedBatches>(std::move(stream), &rank->communicator());
   }
   ASSIGN_OR_RETURN(const int code,
-                   compare ? Compare(rank.get(), *job.golden) : TrainOn(rank.get(), job.source.get(), job.eval.get()));
+                   compare ? Compare(rank.get(), *job.golden)
+                           : TrainOn(rank.get(), job.source.get(), job.eval.get(), resumed.get()));
   RETURN_IF_ERROR(ReportRun(rank.get()));
   // Nobody leaves while another still reads from it.
   RETURN_IF_ERROR(rank->communicator().Barrier());
@@ -140,6 +197,7 @@ Result<int> Run(const RunOptions& options) {
     (void)checked;
     return LaunchRanks(options);
   }
+  if (!options.checkpoint.dir.empty()) CatchStopSignals();
   const bool verified = std::getenv(kVerified) != nullptr;
   RankEnvironment mine = environment.value_or(RankEnvironment{});
   LogOptions log = DefaultLogOptions();

@@ -8,6 +8,7 @@
 
 #include "runtime/base/result.h"
 #include "runtime/data/open.h"
+#include "runtime/train/checkpoint_options.h"
 #include "runtime/train/learning_rate.h"
 #include "runtime/train/load.h"
 
@@ -25,6 +26,9 @@ struct RunOptions {
   int64_t steps = 0;                         // > 0: optimiser steps, no comparison
   LearningRate learning_rate;
   WeightOptions weights;
+  CheckpointOptions checkpoint;
+  std::string save_weights;  // --save-weights: a folder, made at the end
+  int64_t max_shard_bytes = int64_t{5} * 1000 * 1000 * 1000;
   uint64_t seed = 0;  // of dropout and of the order of data
   std::string device = "cpu";
   int threads = 0;                     // of a rank; 0: the cores shared out among this machine's ranks

@@ -89,6 +89,15 @@ TEST(Checkpoint, ATiedNameFindsTheTensor) {
   EXPECT_EQ((*found)[0].offset, OffsetOf(folder, "model.embed_tokens.weight"));
 }
 
+TEST(Checkpoint, NamesUnderWhichItHoldsWhatIsWanted) {
+  TempFolder folder;
+  const Checkpoint c = Of(folder, {T("embed.weight"), T("head.weight"), T("norm")});
+  const std::vector<WantedTensor> wanted = {W("model.head.weight"), W("model.norm"), W("model.absent")};
+  const auto names = c.NamesOf(wanted, {{{"model.head.weight", "model.embed.weight"}}, "", false});
+  ASSERT_TRUE(names.ok()) << names.error().Format();
+  EXPECT_EQ(*names, (std::vector<std::vector<std::string>>{{"head.weight", "embed.weight"}, {"norm"}, {}}));
+}
+
 TEST(Checkpoint, EverythingThatIsWrongIsSaidAtOnce) {
   TempFolder folder;
   const Checkpoint c = Of(folder, {T("a"), T("b", {3}), T("c", {2}, DType::Int64), T("spare")});
