@@ -32,7 +32,7 @@ std::optional<int64_t> StepOfFolder(const std::string& name) {
   int64_t step = 0;
   const char* end = name.data() + name.size();
   const auto [rest, error] = std::from_chars(name.data() + kPrefix.size(), end, step);
-  if (error != std::errc() || rest != end || FolderName(step) != name) return std::nullopt;
+  if (error != std::errc() || rest != end || step < 0 || FolderName(step) != name) return std::nullopt;
   return step;
 }
 

@@ -100,7 +100,9 @@ std::string ToJson(const Manifest& manifest) {
 }
 
 Result<Manifest> ParseManifest(std::string_view text, const std::string& where) {
-  ASSIGN_OR_RETURN(json root, ParseJson(text, where));
+  Result<json> parsed = ParseJson(text, where);
+  if (!parsed.ok()) return Bad(parsed.error().what, where);
+  json root = std::move(parsed).value();
   if (!root.is_object() || root.value("format", json()) != kFormat) return Bad("not a checkpoint's manifest", where);
   ASSIGN_OR_RETURN(const int64_t version, JsonInt(root, "version", where));
   if (version != kVersion) {

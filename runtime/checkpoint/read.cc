@@ -39,8 +39,9 @@ Result<Reader> Reader::Open(const std::string& path) {
       reader.files_.emplace_back();
       continue;
     }
-    ASSIGN_OR_RETURN(SafetensorsFile tensors, SafetensorsFile::Open(std::move(mapped)));
-    reader.files_.push_back(std::move(tensors));
+    Result<SafetensorsFile> tensors = SafetensorsFile::Open(std::move(mapped));
+    if (!tensors.ok()) return Bad(tensors.error().what, tensors.error().where);
+    reader.files_.push_back(std::move(tensors).value());
   }
   for (const auto& [name, entry] : reader.manifest_.tensors) RETURN_IF_ERROR(reader.CheckTensor(name, entry));
   return reader;

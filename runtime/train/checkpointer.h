@@ -14,6 +14,7 @@
 #include "runtime/base/result.h"
 #include "runtime/checkpoint/layout.h"
 #include "runtime/checkpoint/manifest.h"
+#include "runtime/dist/communicator.h"
 #include "runtime/train/checkpoint_options.h"
 #include "runtime/train/loop.h"
 #include "runtime/train/snapshot.h"

@@ -92,6 +92,7 @@ class Job {
     sigset_t signals;
     sigemptyset(&signals);
     for (int s : {SIGCHLD, SIGINT, SIGTERM, SIGHUP}) sigaddset(&signals, s);
+    if (options_.pass_signals_on) sigaddset(&signals, SIGUSR1);
     sigprocmask(SIG_BLOCK, &signals, &old_mask_);
     const int signal_fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
     if (signal_fd < 0) return SystemError("signalfd");
@@ -178,6 +179,15 @@ class Job {
       signalfd_siginfo info{};
       while (read(signal_fd, &info, sizeof(info)) == sizeof(info)) {
         if (info.ssi_signo == SIGCHLD) continue;
+        const int signal = static_cast<int>(info.ssi_signo);
+        const bool passes = options_.pass_signals_on && (signal == SIGTERM || signal == SIGUSR1) && !asked_to_end_;
+        asked_to_end_ = true;
+        if (passes) {
+          for (const Child& child : children_) {
+            if (child.running) kill(child.pid, signal);
+          }
+          continue;
+        }
         code_ = static_cast<int>(Code::kInterrupted);
         decided_ = true;
         if (!ending_) End(SIGTERM);
@@ -254,6 +264,7 @@ class Job {
   bool decided_ = false;  // code_ is the cause's
   bool ending_ = false;
   bool ended_by_us_ = false;
+  bool asked_to_end_ = false;  // by a signal
 };
 
 }  // namespace

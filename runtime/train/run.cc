@@ -95,6 +95,7 @@ Result<Job> Open(const RunOptions& options, int ranks, int local_ranks, bool ver
 Result<int> LaunchRanks(const RunOptions& options) {
   LaunchOptions launch;
   launch.ranks = options.nproc_per_node;
+  launch.pass_signals_on = !options.checkpoint.dir.empty();
   std::error_code failed;
   launch.program = std::filesystem::read_symlink("/proc/self/exe", failed).string();
   if (failed)
