@@ -47,8 +47,6 @@ void AddModelFlags(po::options_description& flags) {
   add("optimizer", po::value<std::string>()->default_value("none"), "none, sgd or adamw");
   add("clip-norm", po::value<double>()->default_value(0), "clip gradients to this global norm; 0: don't");
   add("weight-decay", po::value<double>()->default_value(-1), "of the optimizer; below 0: PyTorch's default");
-  add("no-decay", po::value<std::vector<std::string>>()->composing()->value_name("PATTERN"),
-      "no weight decay for parameters of such names, '*.bias'; vectors: of fewer than two dims; may be repeated");
   add("memory-budget", po::value<std::string>(), "bytes a rank may hold, 80GiB; what is kept and what runs again follows from it");
   add("recompute", po::value<std::string>()->default_value("auto"), "auto, or the rules of others: none, full, layers, autosp");
   add("tile", po::value<std::string>()->default_value("auto"), "auto or off: tiles along the sequence");
@@ -72,10 +70,6 @@ Status ReadModelFlags(const cli::Flags& flags, autospc::CompileOptions* options)
   context.strict = flags.Has("strict");
   context.clip_norm = flags.Get<double>("clip-norm");
   context.weight_decay = flags.Get<double>("weight-decay");
-  if (flags.Has("no-decay")) {
-    context.no_decay = flags.Get<std::vector<std::string>>("no-decay");
-    if (context.optimizer == "none") return Error{Code::kUsage, "--no-decay without an optimizer", "", "add --optimizer adamw"};
-  }
   if (flags.Has("memory-budget")) {
     ASSIGN_OR_RETURN(context.memory_budget, cli::Bytes("--memory-budget", flags.Get<std::string>("memory-budget")));
     if (context.memory_budget == 0) return Error{Code::kUsage, "--memory-budget 0 holds nothing", "", "leave it out for no limit"};

@@ -37,7 +37,6 @@ po::options_description Options(const PassContext& defaults) {
   add("optimizer", po::value<std::string>()->default_value(defaults.optimizer), "none, sgd or adamw");
   add("clip-norm", po::value<double>()->default_value(defaults.clip_norm), "gradient norm; 0: no clipping");
   add("weight-decay", po::value<double>()->default_value(defaults.weight_decay), "below 0: the optimiser's own");
-  add("no-decay", po::value<std::vector<std::string>>()->composing(), "parameters without it, '*.bias'");
   add("bucket-bytes", po::value<std::string>()->default_value(std::to_string(defaults.bucket_bytes)),
       "gradients reduced together; 0: by the model's size");
   add("zero", po::value<int>()->default_value(defaults.zero), "stage of ZeRO: 0, 1 or 2");
@@ -110,7 +109,6 @@ Result<PassContext> MakeContext(const Flags& flags) {
   context.strict = flags.Has("strict");
   context.clip_norm = flags.Get<double>("clip-norm");
   context.weight_decay = flags.Get<double>("weight-decay");
-  if (flags.Has("no-decay")) context.no_decay = flags.Get<std::vector<std::string>>("no-decay");
   if (flags.Has("constants")) {
     context.constants =
         [folder = flags.Get<std::string>("constants")](const std::string& name) -> Result<std::vector<uint8_t>> {

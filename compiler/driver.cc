@@ -94,7 +94,6 @@ std::string OptionsJson(const CompileOptions& options, int zero, const ir::Graph
   json["optimizer"] = options.context.optimizer;
   if (options.context.clip_norm > 0) json["clip_norm"] = options.context.clip_norm;
   if (options.context.weight_decay >= 0) json["weight_decay"] = options.context.weight_decay;
-  if (!options.context.no_decay.empty()) json["no_decay"] = options.context.no_decay;
   if (options.context.memory_budget > 0) json["memory_budget"] = options.context.memory_budget;
   json["recompute"] = options.context.recompute;
   json["tile"] = options.context.tile;

@@ -34,7 +34,6 @@ struct PassContext {
   std::string optimizer = "none";    // or "sgd", "adamw"
   double clip_norm = 0;              // 0: no clipping
   double weight_decay = -1;          // < 0: the optimiser's default
-  std::vector<std::string> no_decay; // parameters without weight decay (passes/step/no_decay.h)
   int64_t bucket_bytes = 0;          // gradients reduced together; 0: an eighth of all, within 1 and 25 MiB
   int64_t chosen_bucket_bytes = 0;   // what that came to
   int64_t memory_budget = 0;         // bytes a rank, persistent storages included; 0: no limit

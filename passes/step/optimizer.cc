@@ -4,7 +4,6 @@
 #include <string>
 #include <utility>
 
-#include "passes/step/no_decay.h"
 #include "passes/step/order.h"
 #include "passes/step/register.h"
 #include "passes/step/zero.h"
@@ -42,8 +41,7 @@ class Optimizer {
         context_(context),
         order_(graph),
         placed_(IsPlaced(graph)),
-        stage_(placed_ ? ZeroStage(context) : 0),
-        no_decay_(context.no_decay) {}
+        stage_(placed_ ? ZeroStage(context) : 0) {}
 
   Result<bool> Run() {
     RETURN_IF_ERROR(Check());
@@ -62,7 +60,6 @@ class Optimizer {
       Add("autosp.clip_coefficient", {Arg::Value(norm), Arg::Float(context_.clip_norm)}, {clip_}, ir::kNoNode, "");
     }
     for (const Trained& t : trained_) Update(t, BehindUpdate(t));
-    RETURN_IF_ERROR(CheckNoDecay());
     if (stage_ > 0) GatherParameters();
     return true;
   }
@@ -240,38 +237,18 @@ class Optimizer {
     const Arg gradient = Arg::Value(shard ? t.block : t.gradient);
     const Arg clip = clip_ == kNoValue ? Arg::None() : Arg::Value(clip_);
     const Arg master = narrow ? state(".master") : Arg::None();
-    const double decay = DecayOf(t, context_.optimizer == "sgd" ? kSgdDecay : kAdamWDecay);
+    const double decay = context_.weight_decay;
     if (context_.optimizer == "sgd") {
       Add(shard ? "autosp.sgd_shard_" : "autosp.sgd_",
-          {Arg::Value(t.parameter), master, gradient, clip, Arg::Value(lr_), Arg::Float(decay)},
+          {Arg::Value(t.parameter), master, gradient, clip, Arg::Value(lr_), Arg::Float(decay < 0 ? kSgdDecay : decay)},
           {}, before, t.name);
       return;
     }
     const Arg m = state(".exp_avg"), v = state(".exp_avg_sq");
     Add(shard ? "autosp.adamw_shard_" : "autosp.adamw_",
         {Arg::Value(t.parameter), master, gradient, m, v, clip, Arg::Value(lr_), Arg::Value(step_), Arg::Float(kBeta1),
-         Arg::Float(kBeta2), Arg::Float(kEps), Arg::Float(decay)},
+         Arg::Float(kBeta2), Arg::Float(kEps), Arg::Float(decay < 0 ? kAdamWDecay : decay)},
         {}, before, t.name);
-  }
-
-  // A parameter's names: its own and those tied to it.
-  std::vector<std::string> NamesOf(const Trained& t) const {
-    std::vector<std::string> names = {t.name};
-    for (const GraphInput& in : graph_.inputs) {
-      if (in.kind == ir::InputKind::kParameter && in.alias_of == t.name) names.push_back(in.name);
-    }
-    return names;
-  }
-
-  double DecayOf(const Trained& t, double usual) {
-    if (no_decay_.Matches(NamesOf(t), graph_.value(t.parameter).rank())) return 0;
-    return context_.weight_decay < 0 ? usual : context_.weight_decay;
-  }
-
-  Status CheckNoDecay() const {
-    std::vector<std::string> names;
-    for (const Trained& t : trained_) names.push_back(t.name);
-    return no_decay_.CheckAllUsed(names);
   }
 
   // Updated parameters in buckets, each behind its last update.
@@ -330,7 +307,6 @@ class Optimizer {
   const Order order_;
   const PlacedAxes placed_;
   const int stage_;
-  NoDecay no_decay_;
   std::vector<Trained> trained_;
   ValueId lr_ = kNoValue, step_ = kNoValue, clip_ = kNoValue;
 };

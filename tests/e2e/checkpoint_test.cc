@@ -189,23 +189,5 @@ TEST(CheckpointTest, MistakesAreSaidBeforeAnythingStarts) {
   EXPECT_NE(wrong.err.find("the checkpoint is of another model"), std::string::npos) << wrong.err;
 }
 
-// Decay alone moves a parameter whose gradient is zero; here the two runs differ in it alone.
-TEST(NoDecayTest, LeavesMatchingParametersAlone) {
-  TempFolder folder;
-  for (const std::string name : {"decayed", "bare"}) {
-    Compile(folder / name, 1, name == "bare" ? Args{"--weight-decay", "0.5", "--no-decay", "*"} : Args{"--weight-decay", "0"});
-  }
-  const Outcome a = MustRun(TrainArgs(folder / "decayed", 1, 3)), b = MustRun(TrainArgs(folder / "bare", 1, 3));
-  EXPECT_EQ(LossesIn(a.out), LossesIn(b.out));
-  Compile(folder / "partly", 1, {"--weight-decay", "0.5", "--no-decay", "vectors"});
-  EXPECT_NE(LossesIn(MustRun(TrainArgs(folder / "partly", 1, 3)).out), LossesIn(a.out));
-  const Args none = CompileArgs(Pt2("llama"), folder / "none", 1, 61, {"--optimizer", "adamw", "--no-decay", "nothing.like.it"});
-  const Outcome refused = Execute(none);
-  EXPECT_EQ(refused.code, 3) << Said(none, refused);
-  EXPECT_NE(refused.err.find("--no-decay nothing.like.it matches no parameter"), std::string::npos) << refused.err;
-  const Args idle = CompileArgs(Pt2("llama"), folder / "none", 1, 61, {"--no-decay", "*"});
-  EXPECT_EQ(Execute(idle).code, 2);
-}
-
 }  // namespace
 }  // namespace autospc::e2e

@@ -76,7 +76,7 @@ def smollm2():
         print(python(os.path.join(ZOO, "smollm2.py"), out).strip().splitlines()[-1])
     hf, mine = os.path.join(out, "hf"), scratch("checkpoints/smollm2", empty=True)
     package, plain, saved = (os.path.join(mine, n) for n in ("package", "plain", "saved"))
-    compile_model(os.path.join(out, "smollm2.pt2"), package, 2, 509, *ADAMW, "--tie-embeddings", "--no-decay", "vectors")
+    compile_model(os.path.join(out, "smollm2.pt2"), package, 2, 509, *ADAMW, "--tie-embeddings")
     tuned = json_lines(train(package, 2, batch, 3, "--weights", hf, "--save-weights", saved, "--max-shard-size", "200MB", lr=2e-5))
     compile_model(os.path.join(out, "smollm2.pt2"), plain, 1, 509, "--tie-embeddings")
     ours = run("autosp-run", plain, "--golden", batch, "--weights", saved, "--json", check=False)

@@ -1,8 +1,6 @@
 // The step's passes on small joint graphs in text form.
 #include <algorithm>
-#include <map>
 
-#include "passes/step/no_decay.h"
 #include "tests/step/graphs.h"
 
 namespace autospc {
@@ -297,49 +295,6 @@ TEST(Optimizer, AfterBucketsUpdatesFollowTheReduction) {
   ASSERT_EQ(updates.size(), 3u);
   for (int i = 0; i < 3; ++i) EXPECT_GT(Position(g, *updates[i]), Position(g, *reductions[i]));
   EXPECT_LT(Position(g, *updates[0]), Position(g, *reductions[1])) << "the first gradient dies before the second is born";
-}
-
-TEST(Optimizer, NoDecayWhereAPatternMatches) {
-  const auto decays = [](std::vector<std::string> patterns, const std::string& optimizer = "adamw") {
-    Graph g = Parse(kChain);
-    PassContext context;
-    context.optimizer = optimizer;
-    context.weight_decay = 0.25;
-    context.no_decay = std::move(patterns);
-    EXPECT_TRUE(RunPass(step::AddOptimizer, g, context));
-    std::map<std::string, double> by_name;
-    for (const Node* n : Find(g, "autosp." + optimizer + "_")) by_name[n->module] = n->args.back().number();
-    return by_name;
-  };
-  using Decays = std::map<std::string, double>;
-  EXPECT_EQ(decays({}), (Decays{{"w1", 0.25}, {"w2", 0.25}}));
-  EXPECT_EQ(decays({"*2"}), (Decays{{"w1", 0.25}, {"w2", 0}}));
-  EXPECT_EQ(decays({"w[12]"}, "sgd"), (Decays{{"w1", 0}, {"w2", 0}}));
-  EXPECT_EQ(decays({"w1", "w2"}), (Decays{{"w1", 0}, {"w2", 0}}));
-}
-
-TEST(Optimizer, ANoDecayPatternThatMatchesNothingIsSaid) {
-  for (const std::string pattern : {"w", "*.bias", "w3"}) {  // the whole name; none; it is not trained
-    Graph g = Parse(kChain);
-    PassContext context;
-    context.optimizer = "adamw";
-    context.no_decay = {"w1", pattern};
-    const Result<bool> result = step::AddOptimizer(g, context);
-    ASSERT_FALSE(result.ok()) << pattern;
-    EXPECT_EQ(result.error().code, Code::kBadInput);
-    EXPECT_NE(result.error().what.find("--no-decay " + pattern), std::string::npos) << result.error().Format();
-    EXPECT_NE(result.error().hint.find("w1"), std::string::npos);
-  }
-}
-
-TEST(NoDecay, VectorsAreAllOfFewerThanTwoDims) {
-  step::NoDecay vectors({step::kVectors, "emb*"});
-  EXPECT_TRUE(vectors.Matches({"norm.weight"}, 1));
-  EXPECT_TRUE(vectors.Matches({"scale"}, 0));
-  EXPECT_FALSE(vectors.Matches({"linear.weight"}, 2));
-  EXPECT_FALSE(vectors.CheckAllUsed({"norm.weight"}).ok());
-  EXPECT_TRUE(vectors.Matches({"head", "embed"}, 2)) << "any of a tie's names";
-  EXPECT_TRUE(vectors.CheckAllUsed({"norm.weight"}).ok());
 }
 
 TEST(Optimizer, UnknownNamesAreUsageErrors) {
