@@ -44,6 +44,7 @@ void AddModelFlags(po::options_description& flags) {
   add("loss", po::value<std::string>()->default_value(""), "which scalar output is the loss");
   add("strategy", po::value<std::string>()->default_value("ulysses"), "ulysses or allgather-kv");
   add("strict", "an op without partition rule is an error");
+  add("dtype", po::value<std::string>(), "bf16: compute a float32 export in bfloat16, with float32 master weights and reductions");
   add("optimizer", po::value<std::string>()->default_value("none"), "none, sgd or adamw");
   add("clip-norm", po::value<double>()->default_value(0), "clip gradients to this global norm; 0: don't");
   add("weight-decay", po::value<double>()->default_value(-1), "of the optimizer; below 0: PyTorch's default");
@@ -67,6 +68,10 @@ Status ReadModelFlags(const cli::Flags& flags, autospc::CompileOptions* options)
   autospc::PassContext& context = options->context;
   ASSIGN_OR_RETURN(context.strategy, cli::OneOf("--strategy", flags.Get<std::string>("strategy"), {"ulysses", "allgather-kv"}));
   ASSIGN_OR_RETURN(context.optimizer, cli::OneOf("--optimizer", flags.Get<std::string>("optimizer"), {"none", "sgd", "adamw"}));
+  if (flags.Has("dtype")) {
+    RETURN_IF_ERROR(cli::OneOf("--dtype", flags.Get<std::string>("dtype"), {"bf16", "bfloat16"}));
+    context.dtype = "bf16";
+  }
   context.strict = flags.Has("strict");
   context.clip_norm = flags.Get<double>("clip-norm");
   context.weight_decay = flags.Get<double>("weight-decay");

@@ -34,6 +34,7 @@ po::options_description Options(const PassContext& defaults) {
   add("mesh", po::value<std::string>(), "dp=N,sp=N instead of --ranks: the batch over N ranks, the sequence over N");
   add("strategy", po::value<std::string>()->default_value(defaults.strategy), "ulysses or allgather-kv");
   add("strict", "an op without partition rule is an error");
+  add("dtype", po::value<std::string>()->default_value(defaults.dtype), "bf16 for --mixed-precision");
   add("optimizer", po::value<std::string>()->default_value(defaults.optimizer), "none, sgd or adamw");
   add("clip-norm", po::value<double>()->default_value(defaults.clip_norm), "gradient norm; 0: no clipping");
   add("weight-decay", po::value<double>()->default_value(defaults.weight_decay), "below 0: the optimiser's own");
@@ -106,6 +107,7 @@ Result<PassContext> MakeContext(const Flags& flags) {
   ASSIGN_OR_RETURN(context.memory_budget, Bytes("--memory-budget", flags.Get<std::string>("memory-budget")));
   ASSIGN_OR_RETURN(context.recompute, OneOf("--recompute-rule", flags.Get<std::string>("recompute-rule"),
                                             {"auto", "none", "full", "layers", "autosp"}));
+  ASSIGN_OR_RETURN(context.dtype, OneOf("--dtype", flags.Get<std::string>("dtype"), {"", "bf16"}));
   context.strict = flags.Has("strict");
   context.clip_norm = flags.Get<double>("clip-norm");
   context.weight_decay = flags.Get<double>("weight-decay");

@@ -3,6 +3,7 @@
 #include "passes/canonical/register.h"
 #include "passes/memory/register.h"
 #include "passes/partition/register.h"
+#include "passes/precision/register.h"
 #include "passes/recompute/register.h"
 #include "passes/step/register.h"
 #include "passes/tile/register.h"
@@ -11,6 +12,7 @@ namespace autospc {
 
 void RegisterAllPasses(PassRegistry& registry) {
   RegisterCanonicalPasses(registry);
+  precision::RegisterPrecisionPasses(registry);
   partition::RegisterPartitionPasses(registry);
   tile::RegisterTilePasses(registry);
   step::RegisterStepPasses(registry);

@@ -149,7 +149,7 @@ class Search {
   Status Build(const ir::Graph& forward, std::string label, const std::string& rule, bool seen) {
     const auto start = std::chrono::steady_clock::now();
     ASSIGN_OR_RETURN(ir::Graph joint, autodiff::Trace(forward));
-    std::vector<std::string> passes = {"accumulate-products"};
+    std::vector<std::string> passes = {"widen-gradient-sums", "accumulate-products"};
     passes.insert(passes.end(), StepPipeline().begin(), StepPipeline().end());
     if (seen) {
       RETURN_IF_ERROR(manager_.Observe(joint, "differentiate", MillisecondsSince(start)));

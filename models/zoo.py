@@ -294,6 +294,19 @@ class Bytes(nn.Module):
         return F.cross_entropy(self.head(self.norm(x)).view(-1, 256), labels.view(-1), ignore_index=-1)
 
 
+class Half(Llama):
+    """Parameters of bfloat16 (make_model casts them), as a checkpoint is loaded with torch_dtype; rotation and loss in float32."""
+    def rotation(self, length):
+        return tuple(t.to(self.embed.weight.dtype) for t in super().rotation(length))
+
+
+class Autocast(GPT):
+    """Float32 parameters under autocast: the export says in a region what is cast where."""
+    def forward(self, input_ids, labels):
+        with torch.autocast("cpu", torch.bfloat16):
+            return super().forward(input_ids, labels)
+
+
 # Name: (class, lengths of the goldens, arguments of export.make_pair). Length 3 is shorter than the number of ranks.
 MODELS = {
     "gpt": (GPT, (64, 61), dict(longest=64)),
@@ -303,6 +316,8 @@ MODELS = {
     "shifted": (Shifted, (64, 61, 3), dict(longest=128)),
     "padded": (Padded, (64, 61), dict(longest=96)),
     "frozen": (Frozen, (64, 61), {}),
+    "half": (Half, (61,), {}),
+    "autocast": (Autocast, (61,), dict(longest=64)),
     "batched": (Batched, (64, 61), dict(dynamic_batch=True, batch=2, batches=(3, 1))),
 }
 
@@ -322,6 +337,9 @@ def make_model(name):
                 p.add_(0.1 * noise)
             else:
                 p.copy_((0.3 if "embed" in key or "positions" in key else 0.8 / math.sqrt(p.size(-1))) * noise)
+    if name == "half":
+        for p in model.parameters():
+            p.data = p.data.bfloat16()
     return model.train()
 
 

@@ -32,6 +32,7 @@ struct PassContext {
   std::string strategy = "ulysses";  // or "allgather-kv"
   bool strict = false;
   std::string optimizer = "none";    // or "sgd", "adamw"
+  std::string dtype;                 // "bf16": what need not be float32 (passes/precision); empty: as exported
   double clip_norm = 0;              // 0: no clipping
   double weight_decay = -1;          // < 0: the optimiser's default
   int64_t bucket_bytes = 0;          // gradients reduced together; 0: an eighth of all, within 1 and 25 MiB

@@ -4,6 +4,8 @@
 #include <string>
 #include <vector>
 
+#include "passes/tile/sums.h"
+
 namespace autospc::tile {
 namespace {
 
@@ -14,23 +16,6 @@ using ir::Node;
 using ir::NodeId;
 using ir::Value;
 using ir::ValueId;
-
-ValueId Root(const Graph& graph, ValueId v) { return graph.value(v).base == kNoValue ? v : graph.value(v).base; }
-
-bool SameGeometry(const Value& a, const Value& b) {
-  return a.dtype == b.dtype && a.sizes == b.sizes && a.strides == b.strides;
-}
-
-// The value that owns the storage of `v`, if `v` is all of it in the same order (a transpose of a transpose); else v.
-ValueId Whole(const Graph& graph, ValueId v) {
-  const Value &value = graph.value(v), &root = graph.value(Root(graph, v));
-  return value.byte_offset == root.byte_offset && SameGeometry(value, root) ? root.id : v;
-}
-
-bool IsSum(const Node& node) {
-  return node.op == "aten.add.Tensor" && node.args[0].is_value() && node.args[1].is_value() &&
-         node.args[2].is_number() && node.args[2].number() == 1;
-}
 
 class Accumulator {
  public:
@@ -57,21 +42,11 @@ class Accumulator {
   }
 
  private:
-  // Uses of each storage: by nodes that are no views of it, and as outputs.
   void Count() {
-    uses_.assign(graph_.num_values(), 0);
+    uses_ = CountUses(graph_);
     position_.assign(graph_.num_node_ids(), 0);
     int position = 0;
-    for (const NodeId id : graph_.nodes()) {
-      position_[id] = position++;
-      const Node& node = graph_.node(id);
-      for (const ValueId v : node.Operands()) {
-        bool view = !node.results.empty();
-        for (const ValueId r : node.results) view = view && graph_.value(r).base == Root(graph_, v);
-        if (!view) ++uses_[Root(graph_, v)];
-      }
-    }
-    for (const ir::GraphOutput& out : graph_.outputs) ++uses_[Root(graph_, out.value)];
+    for (const NodeId id : graph_.nodes()) position_[id] = position++;
   }
 
   // The place of the matrix product that is operand `i` of a sum, if it is used for nothing else.

@@ -1,5 +1,5 @@
 // Layer norm and its backward pass. Sums are taken in float64 over fixed pieces, so that the result does not
-// depend on the number of threads.
+// depend on the number of threads. Weight and bias are of the input's type, or float32 beside a 16-bit input.
 #include <ATen/Dispatch.h>
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
@@ -77,12 +77,12 @@ void Write(const at::Tensor& t, int64_t i, double value) {
 }
 
 // input, normalized_shape, weight, bias, eps: out, mean, rstd.
-template <typename T>
+template <typename T, typename W>
 void Forward(const at::Tensor& x, int64_t rows, int64_t n, const at::Tensor& weight, const at::Tensor& bias, double eps,
              const at::Tensor& out, const at::Tensor& mean, const at::Tensor& rstd) {
   using Acc = std::conditional_t<std::is_same_v<T, double>, double, float>;
-  const T* w = weight.defined() ? weight.const_data_ptr<T>() : nullptr;
-  const T* b = bias.defined() ? bias.const_data_ptr<T>() : nullptr;
+  const W* w = weight.defined() ? weight.const_data_ptr<W>() : nullptr;
+  const W* b = bias.defined() ? bias.const_data_ptr<W>() : nullptr;
   at::parallel_for(0, rows, std::max<int64_t>(1, 16384 / std::max<int64_t>(n, 1)), [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
       const T* from = x.const_data_ptr<T>() + r * n;
@@ -108,6 +108,27 @@ void Forward(const at::Tensor& x, int64_t rows, int64_t n, const at::Tensor& wei
   });
 }
 
+// Runs body(input's type, weights' type) with values of those types.
+template <typename Body>
+Status WithTypes(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, Body body) {
+  const at::Tensor& given = weight.defined() ? weight : bias;
+  const bool wide = given.defined() && given.scalar_type() != x.scalar_type();
+  const bool alike = !weight.defined() || !bias.defined() || weight.scalar_type() == bias.scalar_type();
+  const bool narrow = x.scalar_type() == at::kBFloat16 || x.scalar_type() == at::kHalf;
+  if (!alike || (wide && !(narrow && given.scalar_type() == at::kFloat))) {
+    return Error{Code::kBadInput, fmt::format("layer norm of {} with {} weights", c10::toString(x.scalar_type()), c10::toString(given.scalar_type())),
+                 "", "the package was made by another compiler than this runtime's"};
+  }
+  AT_DISPATCH_FLOATING_TYPES_AND2(at::kBFloat16, at::kHalf, x.scalar_type(), "layer_norm", [&] {
+    if (wide) {
+      body(scalar_t(), float());
+    } else {
+      body(scalar_t(), scalar_t());
+    }
+  });
+  return Ok();
+}
+
 Status LayerNorm(const Call& c) {
   const at::Tensor x = Contiguous(c.Tensor(0));
   const int64_t n = Product(c.Ints(1));
@@ -115,21 +136,21 @@ Status LayerNorm(const Call& c) {
   Target out(c.outputs[0]), mean(c.outputs[1]), rstd(c.outputs[2]);
   at::Tensor dense = out.dense();
   if (!dense.defined()) dense = at::empty(x.sizes(), x.options());
-  AT_DISPATCH_FLOATING_TYPES_AND2(at::kBFloat16, at::kHalf, x.scalar_type(), "layer_norm", [&] {
-    Forward<scalar_t>(x, x.numel() / std::max<int64_t>(n, 1), n, weight, bias, c.Float(4), dense, mean.dense(),
-                      rstd.dense());
-  });
+  RETURN_IF_ERROR(WithTypes(x, weight, bias, [&](auto input, auto weights) {
+    Forward<decltype(input), decltype(weights)>(x, x.numel() / std::max<int64_t>(n, 1), n, weight, bias, c.Float(4),
+                                                dense, mean.dense(), rstd.dense());
+  }));
   out.Finish(), mean.Finish(), rstd.Finish();
   return Ok();
 }
 
 constexpr int64_t kPieces = 8;  // of the rows, each with its own sums for weight and bias
 
-template <typename T>
+template <typename T, typename W>
 void Backward(const at::Tensor& grad, const at::Tensor& x, const at::Tensor& mean, const at::Tensor& rstd, int64_t rows,
               int64_t n, const at::Tensor& weight, const at::Tensor& dx, const at::Tensor& dw, const at::Tensor& db) {
   using Acc = std::conditional_t<std::is_same_v<T, double>, double, float>;
-  const T* w = weight.defined() ? weight.const_data_ptr<T>() : nullptr;
+  const W* w = weight.defined() ? weight.const_data_ptr<W>() : nullptr;
   at::Tensor sums = at::empty({kPieces, 2, n}, at::TensorOptions().dtype(at::kDouble));
   sums.zero_();
   double* all = sums.data_ptr<double>();
@@ -181,10 +202,10 @@ Status LayerNormBackward(const Call& c) {
   // A result that the mask leaves out has a tensor without elements in its place.
   const auto wanted = [&](size_t i) { return c.Ints(7).at(i) != 0 ? c.outputs[i] : at::Tensor(); };
   Target dx(wanted(0)), dw(wanted(1)), db(wanted(2));
-  AT_DISPATCH_FLOATING_TYPES_AND2(at::kBFloat16, at::kHalf, x.scalar_type(), "layer_norm_backward", [&] {
-    Backward<scalar_t>(grad, x, mean, rstd, x.numel() / std::max<int64_t>(n, 1), n, weight, dx.dense(), dw.dense(),
-                       db.dense());
-  });
+  RETURN_IF_ERROR(WithTypes(x, weight, at::Tensor(), [&](auto input, auto weights) {
+    Backward<decltype(input), decltype(weights)>(grad, x, mean, rstd, x.numel() / std::max<int64_t>(n, 1), n, weight,
+                                                 dx.dense(), dw.dense(), db.dense());
+  }));
   dx.Finish(), dw.Finish(), db.Finish();
   return Ok();
 }

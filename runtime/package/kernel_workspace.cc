@@ -150,6 +150,14 @@ int64_t OwnWorkspace(std::string_view op, const Metas& operands, const Metas& re
   if (op == "aten.native_layer_norm.default") return CopiesToContiguous(operands) + CopiesToContiguous(results) + Aligned(results.empty() ? 0 : results[0].bytes());
   if (op == "aten.native_layer_norm_backward.default") return LayerNormBackwardWorkspace(operands, results);
   if (op == "aten.logsumexp.default") return LogSumExpWorkspace(operands, results);
+  if (op == "aten.mm.dtype" || op == "aten.addmm.dtype") {
+    int64_t bytes = kNumbers;
+    for (const TensorMeta& t : operands) {
+      const auto fits = [&](size_t inner, size_t outer) { return t.strides[inner] == 1 && t.strides[outer] >= t.sizes[inner]; };
+      bytes += t.sizes.size() == 2 && (fits(0, 1) || fits(1, 0)) ? 0 : IfNotContiguous(t);
+    }
+    return bytes;
+  }
   if (op == "aten.embedding.default") return CopiesToContiguous(operands) + CopiesToContiguous(results);
   if (op == "aten.embedding_dense_backward.default" && operands.size() > 1) {
     // Positions in the order of their index, the index as int64 and contiguous.

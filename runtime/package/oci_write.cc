@@ -7,6 +7,7 @@
 #include "runtime/base/json_text.h"
 #include "runtime/base/sha256.h"
 #include "runtime/package/dtype.h"
+#include "runtime/package/masters.h"
 #include "runtime/package/oci.h"
 #include "runtime/package/oci_names.h"
 #include "runtime/package/validate.h"
@@ -70,11 +71,13 @@ json Config(const program::ProgramT& p) {
           {"device", p.device},                {"arenaBytes", p.arena_bytes}, {"compiler", p.compiler}};
 }
 
-// Takes the tensors that belong to storages of the given kinds, in the storages' element types; an Error for one
+// Takes the tensors that belong to storages of the given kinds, in the storages' element types (float32 for a
+// parameter with a float32 master that comes so); an Error for one
 // that no storage has, or that does not fit its own.
 class Matcher {
  public:
-  explicit Matcher(const program::ProgramT& program) : whole_(WholeTensors(program)) {
+  explicit Matcher(const program::ProgramT& program)
+      : whole_(WholeTensors(program)), masters_(MasterStorages(program)) {
     for (size_t i = 0; i < program.storages.size(); ++i) {
       const auto& storage = *program.storages[i];
       if (storage.kind <= StorageKind::Constant) by_name_[storage.name] = i;
@@ -97,13 +100,15 @@ class Matcher {
     std::vector<TensorToWrite> tensors;
     for (const WeightSource& source : sources) {
       ASSIGN_OR_RETURN(const program::TensorT* tensor, Find(source.name, source.sizes));
-      tensors.push_back(FromSource(source, tensor->dtype));
+      const bool wide = source.dtype == program::DType::Float32 && masters_.contains(source.name);
+      tensors.push_back(FromSource(source, wide ? source.dtype : tensor->dtype));
     }
     return tensors;
   }
 
  private:
   std::vector<const program::TensorT*> whole_;
+  std::map<std::string, int> masters_;
   std::map<std::string, size_t> by_name_;
 };
 

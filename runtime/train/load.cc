@@ -1,5 +1,6 @@
 #include "runtime/train/load.h"
 
+#include <ATen/ops/empty.h>
 #include <ATen/ops/from_blob.h>
 
 #include <algorithm>
@@ -9,6 +10,7 @@
 #include "runtime/package/checkpoint.h"
 #include "runtime/package/dtype.h"
 #include "runtime/package/export_facts.h"
+#include "runtime/package/masters.h"
 #include "runtime/package/seeded_init.h"
 #include "runtime/package/tied_embeddings.h"
 
@@ -114,27 +116,33 @@ Result<Plan> MakePlan(const Package& package, const WeightOptions& options) {
   return plan;
 }
 
-// Float32 masters of 16-bit parameters ("NAME.master") begin as the parameters; other states as zeros.
-void StartMasters(const program::ProgramT& program, exec::Executor* executor) {
-  constexpr std::string_view kSuffix = ".master";
-  for (size_t i = 0; i < program.storages.size(); ++i) {
-    const program::StorageT& s = *program.storages[i];
-    if (s.kind != StorageKind::Optimizer || !s.name.ends_with(kSuffix)) continue;
-    const int parameter = executor->FindStorage(StorageKind::Parameter,
-                                                std::string_view(s.name).substr(0, s.name.size() - kSuffix.size()));
-    const int to = FirstTensor(program, static_cast<int>(i)),
-              from = parameter < 0 ? -1 : FirstTensor(program, parameter);
-    if (to < 0 || from < 0) continue;
-    const at::Tensor &master = executor->tensor(to), &whole = executor->tensor(from);
-    if (program.tensors[to]->block_of == 0) {
-      master.copy_(whole);
-      continue;
-    }
-    // ZeRO: the rank's own block of the flattened parameter.
-    const int64_t n = whole.numel(), begin = std::min(n, executor->context().rank * master.numel());
-    const int64_t have = std::min(master.numel(), n - begin);
-    master.narrow(0, 0, have).copy_(whole.reshape({n}).narrow(0, begin, have));
+// A master begins as the parameter is where it comes from, not as it is rounded. `whole`: the parameter in float32.
+void StartMaster(const program::ProgramT& program, int storage, const at::Tensor& whole, exec::Executor* executor) {
+  const int tensor = FirstTensor(program, storage);
+  if (tensor < 0) return;
+  const at::Tensor& master = executor->tensor(tensor);
+  if (program.tensors[tensor]->block_of == 0) {
+    master.copy_(whole);
+    return;
   }
+  // ZeRO: the rank's own block of the flattened parameter.
+  const int64_t n = whole.numel(), begin = std::min(n, executor->context().rank * master.numel());
+  const int64_t have = std::min(master.numel(), n - begin);
+  master.narrow(0, 0, have).copy_(whole.reshape({n}).narrow(0, begin, have));
+}
+
+// The item's elements, row-major, as `dtype`.
+Status ReadItem(const Item& item, const program::StorageT& s, const program::TensorT& t, program::DType dtype, int64_t numel,
+                const std::optional<uint64_t>& seed, void* to) {
+  switch (item.from) {
+    case Item::From::kCheckpoint:
+      return ReadWeight(item.source, dtype, to);
+    case Item::From::kSeed:
+      return FillSeeded(*seed, s.kind, s.name, dtype, t.sizes, to);
+    case Item::From::kPackage:
+      break;
+  }
+  return ConvertTo(dtype, to, item.stored.dtype, item.stored.data, numel);
 }
 
 }  // namespace
@@ -203,11 +211,19 @@ Status LoadWeights(const Package& package, const WeightOptions& options, exec::E
   const std::map<int, void*> mapped = MappedStorages(package, options);
   ASSIGN_OR_RETURN(const Plan plan, MakePlan(package, options));
   const program::ProgramT& program = package.program();
+  const std::map<std::string, int> masters = MasterStorages(program);
   for (const Item& item : plan.items) {
     if (mapped.count(item.storage) != 0) continue;
     const program::StorageT& s = *program.storages[item.storage];
     const program::TensorT& t = *program.tensors[item.tensor];
     const at::Tensor& target = executor->tensor(item.tensor);
+    if (const auto master = masters.find(s.name); s.kind == StorageKind::Parameter && master != masters.end()) {
+      const at::Tensor whole = at::empty(t.sizes, at::TensorOptions().dtype(at::kFloat));
+      RETURN_IF_ERROR(ReadItem(item, s, t, program::DType::Float32, target.numel(), options.seed, whole.data_ptr()));
+      target.copy_(whole);
+      StartMaster(program, master->second, whole, executor);
+      continue;
+    }
     // Row-major bytes go straight to their place, others by way of a copy.
     std::vector<char> rows;
     void* to = target.data_ptr();
@@ -215,20 +231,9 @@ Status LoadWeights(const Package& package, const WeightOptions& options, exec::E
       rows.resize(static_cast<size_t>(target.numel() * static_cast<int64_t>(target.element_size())));
       to = rows.data();
     }
-    switch (item.from) {
-      case Item::From::kCheckpoint:
-        RETURN_IF_ERROR(ReadWeight(item.source, t.dtype, to));
-        break;
-      case Item::From::kSeed:
-        RETURN_IF_ERROR(FillSeeded(*options.seed, s.kind, s.name, t.dtype, t.sizes, to));
-        break;
-      case Item::From::kPackage:
-        RETURN_IF_ERROR(ConvertTo(t.dtype, to, item.stored.dtype, item.stored.data, target.numel()));
-        break;
-    }
+    RETURN_IF_ERROR(ReadItem(item, s, t, t.dtype, target.numel(), options.seed, to));
     if (!rows.empty()) target.copy_(at::from_blob(to, t.sizes, target.options()));
   }
-  StartMasters(program, executor);
   return Ok();
 }
 

@@ -187,6 +187,97 @@ TEST_P(TypedKernelTest, ProductsAddedUp) {
                   {Rand({2, 4, 5}, t)}, tolerance());
 }
 
+// 16-bit matrices in every layout that BLAS takes and one that it does not, into a row-major or transposed result: as a
+// product of float32 matrices, up to the order of its sums.
+TEST(KernelTest, ProductsOfSixteenBitsInFloat32) {
+  for (const at::ScalarType type : {at::kBFloat16, at::kHalf}) {
+    const at::Tensor a = Rand({37, 130}, type), b = Rand({130, 21}, type), sum = Rand({37, 21});
+    const at::Tensor apart = at::empty({37, 260}, a.options()).slice(1, 0, 260, 2).copy_(a);
+    for (const at::Tensor& x : {a, Reversed(a), apart}) {
+      for (const bool transposed : {false, true}) {
+        for (const bool add : {false, true}) {
+          ProgramBuilder builder;
+          const at::Tensor like = transposed ? Reversed(sum) : sum;
+          const int s = builder.Like(like), i = builder.Like(x), j = builder.Like(Reversed(b));
+          const int out = builder.Tensor(at::kFloat, like.sizes().vec(), like.strides().vec(), program::StorageKind::Activation);
+          program::ArgT dtype;
+          dtype.kind = program::ArgKind::DType;
+          dtype.dtype = program::DType::Float32;
+          if (add) {
+            builder.Add("aten.addmm.dtype", {B::T(s), B::T(i), B::T(j), dtype, B::I(1), B::I(1)}, {out});
+          } else {
+            builder.Add("aten.mm.dtype", {B::T(i), B::T(j), dtype}, {out});
+          }
+          auto executor = builder.Build();
+          ASSERT_TRUE(executor.ok()) << executor.error().Format();
+          (*executor)->tensor(s).copy_(sum), (*executor)->tensor(i).copy_(x), (*executor)->tensor(j).copy_(b);
+          (*executor)->tensor(out).fill_(113);
+          const Status status = (*executor)->Step({});
+          ASSERT_TRUE(status.ok()) << status.error().Format();
+          EXPECT_EQ((*executor)->OutsideBytes(), 0);
+          at::Tensor expected = a.to(at::kFloat).mm(b.to(at::kFloat));
+          if (add) expected += sum;
+          EXPECT_TRUE(at::allclose((*executor)->tensor(out), expected, 1e-4, 1e-4));
+        }
+      }
+    }
+  }
+}
+
+TEST(KernelTest, AFloat32ProductOfFloat32IsRefused) {
+  ProgramBuilder builder;
+  const at::Tensor a = Rand({3, 3});
+  const int x = builder.Like(a), out = builder.Like(a);
+  program::ArgT dtype;
+  dtype.kind = program::ArgKind::DType;
+  dtype.dtype = program::DType::Float32;
+  builder.Add("aten.mm.dtype", {B::T(x), B::T(x), dtype}, {out});
+  const auto executor = builder.Build();
+  ASSERT_FALSE(executor.ok());
+  EXPECT_NE(executor.error().what.find("two 16-bit matrices"), std::string::npos);
+}
+
+// As --dtype bf16 computes it: float32 weight, bias and statistics beside a bfloat16 input, against float64. What is
+// bfloat16 is off by one rounding, what is float32 by float32's.
+TEST(KernelTest, LayerNormOfTwoTypes) {
+  const at::Tensor x = Rand({5, 13, 37}, at::kBFloat16) + 2, w = Rand({37}), b = Rand({37}), g = Rand({5, 13, 37}, at::kBFloat16);
+  const at::Tensor stat = at::empty({5, 13, 1});
+  ProgramBuilder builder;
+  const int xs = builder.Like(x), ws = builder.Like(w), bs = builder.Like(b), gs = builder.Like(g);
+  const int out = builder.Like(x), mean = builder.Like(stat), rstd = builder.Like(stat);
+  const int dx = builder.Like(x), dw = builder.Like(w), db = builder.Like(b);
+  builder.Add("aten.native_layer_norm.default", {B::T(xs), B::Is({37}), B::T(ws), B::T(bs), B::F(1e-5)}, {out, mean, rstd});
+  builder.Add("aten.native_layer_norm_backward.default",
+              {B::T(gs), B::T(xs), B::Is({37}), B::T(mean), B::T(rstd), B::T(ws), B::T(bs), B::Bs({1, 1, 1})}, {dx, dw, db});
+  auto executor = builder.Build();
+  ASSERT_TRUE(executor.ok()) << executor.error().Format();
+  const auto set = [&](int t, const at::Tensor& v) { (*executor)->tensor(t).copy_(v); };
+  set(xs, x), set(ws, w), set(bs, b), set(gs, g);
+  const Status status = (*executor)->Step({});
+  ASSERT_TRUE(status.ok()) << status.error().Format();
+  const auto wide = [](const at::Tensor& t) { return t.to(at::kDouble); };
+  const auto [y, m, r] = at::native_layer_norm(wide(x), {37}, wide(w), wide(b), 1e-5);
+  const auto [gx, gw, gb] = at::native_layer_norm_backward(wide(g), wide(x), {37}, m, r, wide(w), wide(b), {true, true, true});
+  const auto close = [&](int t, const at::Tensor& expected, double tolerance) {
+    EXPECT_TRUE(at::allclose(wide((*executor)->tensor(t)), expected, tolerance, tolerance)) << "tensor " << t;
+  };
+  close(out, y, 8e-3), close(dx, gx, 8e-3);
+  close(mean, m, 1e-5), close(rstd, r, 1e-5), close(dw, gw, 1e-4), close(db, gb, 1e-4);
+}
+
+TEST(KernelTest, LayerNormOfFloatWithSixteenBitWeightsIsRefused) {
+  ProgramBuilder builder;
+  const at::Tensor x = Rand({5, 7}), stat = at::empty({5, 1});
+  const int i = builder.Like(x), w = builder.Like(Rand({7}, at::kBFloat16)), out = builder.Like(x), mean = builder.Like(stat),
+            rstd = builder.Like(stat);
+  builder.Add("aten.native_layer_norm.default", {B::T(i), B::Is({7}), B::T(w), B::None(), B::F(1e-5)}, {out, mean, rstd});
+  auto executor = builder.Build();
+  ASSERT_TRUE(executor.ok()) << executor.error().Format();
+  const Status status = (*executor)->Step({});
+  ASSERT_FALSE(status.ok());
+  EXPECT_NE(status.error().what.find("layer norm of Float with BFloat16 weights"), std::string::npos);
+}
+
 TEST(KernelTest, SumOfABoolTensorCastsInTheWorkspace) {
   ExpectAsLibrary("aten.sum.default", {In(Rand({300, 7}).gt(0)), C(B::None())}, {at::empty({}, at::kLong)});
 }

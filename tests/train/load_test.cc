@@ -89,8 +89,8 @@ TEST(WrittenStoragesTest, OperandsOfWritingOpsResultsAndUpdates) {
 }
 
 // A package of one bfloat16 parameter of 5 elements under an optimiser: its float32 master, whole or (ZeRO) in blocks
-// of 3 a rank, and a moment. `data`: the parameter's, in the package.
-Package Bfloat16Package(const TempFolder& folder, int ranks, bool blocks, const std::vector<uint16_t>& data) {
+// of 3 a rank, and a moment. `data`: the parameter's in the package, of `type`.
+Package MasterPackage(const TempFolder& folder, int ranks, bool blocks, DType type, const void* data, int64_t bytes) {
   exec::ProgramBuilder b(ranks);
   const int w = b.Tensor(at::kBFloat16, {5}, {}, StorageKind::Parameter, "w");
   const int master = b.Tensor(at::kFloat, {blocks ? 3 : 5}, {}, StorageKind::Optimizer, "w.master");
@@ -105,14 +105,18 @@ Package Bfloat16Package(const TempFolder& folder, int ranks, bool blocks, const 
   PackageContents contents;
   const std::string file = folder / "w.bin";
   std::ofstream(file, std::ios::binary)
-      .write(reinterpret_cast<const char*>(data.data()), static_cast<std::streamsize>(data.size() * 2));
-  contents.weights.push_back({"w", DType::BFloat16, {5}, {1}, file, 0, 10});
+      .write(static_cast<const char*>(data), static_cast<std::streamsize>(bytes));
+  contents.weights.push_back({"w", type, {5}, {1}, file, 0, static_cast<uint64_t>(bytes)});
   const std::string path = folder / (blocks ? "blocks" : "whole");
   const Status written = WritePackage(b.program(), contents, path);
   if (!written.ok()) throw std::runtime_error(written.error().Format());
   auto package = Package::Open(path);
   if (!package.ok()) throw std::runtime_error(package.error().Format());
   return std::move(package).value();
+}
+
+Package Bfloat16Package(const TempFolder& folder, int ranks, bool blocks, const std::vector<uint16_t>& data) {
+  return MasterPackage(folder, ranks, blocks, DType::BFloat16, data.data(), static_cast<int64_t>(data.size() * 2));
 }
 
 std::vector<float> Floats(const at::Tensor& t) {
@@ -137,7 +141,7 @@ TEST(LoadWeightsTest, FloatMastersOfBfloat16ParametersBeginAsTheirParameters) {
   EXPECT_EQ(Floats((*executor)->tensor(2)), std::vector<float>(5, 0)) << "other states begin as zeros";
 }
 
-// As from the package, so from a seed: the master is what the rounded parameter is.
+// As from the package, so from a seed: the parameter is the master, rounded once.
 TEST(LoadWeightsTest, FloatMastersBeginAsSeededParameters) {
   TempFolder folder;
   const Package package = Bfloat16Package(folder, 1, false, kBfloat16);
@@ -149,8 +153,28 @@ TEST(LoadWeightsTest, FloatMastersBeginAsSeededParameters) {
   seeded.seed = 3;
   const Status loaded = LoadWeights(package, seeded, executor->get());
   ASSERT_TRUE(loaded.ok()) << loaded.error().Format();
-  EXPECT_EQ(Floats((*executor)->tensor(1)), Floats((*executor)->tensor(0)));
+  EXPECT_EQ(Floats((*executor)->tensor(1).to(at::kBFloat16)), Floats((*executor)->tensor(0)));
   EXPECT_NE(Floats((*executor)->tensor(1)), kWide);
+}
+
+// Weights that come in float32 (a float32 export compiled with --dtype bf16) keep all their bits in the master.
+TEST(LoadWeightsTest, AFloatMasterBeginsAsTheFloatWeightsItComesFrom) {
+  const std::vector<float> data = {0.1f, -2.7f, 3.14159f, 1e-7f, 0};
+  for (const bool blocks : {false, true}) {
+    TempFolder folder;
+    const Package package = MasterPackage(folder, blocks ? 2 : 1, blocks, DType::Float32, data.data(), 20);
+    const auto program = std::make_shared<program::ProgramT>(package.program());
+    const auto communicators = MakeInProcessCommunicators(2);
+    exec::ExecutorOptions options;
+    options.rank = blocks ? 1 : 0;
+    if (blocks) options.communicator = communicators[1].get();
+    auto executor = exec::Executor::Create(program, options);
+    ASSERT_TRUE(executor.ok()) << executor.error().Format();
+    const Status loaded = LoadWeights(package, {}, executor->get());
+    ASSERT_TRUE(loaded.ok()) << loaded.error().Format();
+    EXPECT_EQ(Floats((*executor)->tensor(1)), blocks ? std::vector<float>({data[3], data[4], 0}) : data);
+    EXPECT_EQ(Floats((*executor)->tensor(0))[0], 0.10009765625f) << "0.1 in bfloat16";
+  }
 }
 
 TEST(LoadWeightsTest, EachRanksBlockOfAMasterBeginsAsItsPartOfTheParameter) {
