@@ -37,6 +37,13 @@ po::options_description RunFlags() {
   auto add = flags.add_options();
   add("package", po::value<std::string>(), "the package (positional)");
   add("nproc-per-node", po::value<int64_t>()->default_value(0, ""), "start that many ranks on this machine");
+  add("nnodes", po::value<int64_t>()->default_value(0, "1"), "on each of N machines, where this command is given too");
+  add("node-rank", po::value<int64_t>()->default_value(0, ""), "which of them this one is, from 0");
+  add("rdzv-endpoint", po::value<std::string>()->default_value(""), "HOST:PORT, machine 0 and a free port of it");
+  add("interface", po::value<std::string>()->default_value("", "the way to rank 0"), "network interface of this machine");
+  add("heartbeat-timeout", po::value<int64_t>()->default_value(30, "30"),
+      "seconds of a rank's silence that end the job (exit 6); 0: none");
+  add("restart", po::value<int64_t>()->default_value(0, ""), "begin a failed job again from its last checkpoint, N times");
   add("data", po::value<std::vector<std::string>>()->multitoken()->composing()->value_name("FILE..."),
       "what to train on: token files (llm.c's, bare ones), safetensors batches, a FIFO, - for standard input");
   add("token-dtype", po::value<std::string>()->default_value("uint16"),
@@ -165,6 +172,26 @@ Status ReadLearningRate(const cli::Flags& flags, autospc::train::RunOptions* opt
   return autospc::train::CheckLearningRate(rate);
 }
 
+// The launcher's flags, and those of the way in which ranks find and watch each other.
+Status ReadJobFlags(const cli::Flags& flags, autospc::train::JobOptions* job) {
+  const auto read = [&](const char* flag, int64_t least, int64_t most, int* value) -> Status {
+    if (!flags.Has(flag)) return autospc::Ok();
+    ASSIGN_OR_RETURN(const int64_t number,
+                     cli::InRange(fmt::format("--{}", flag), flags.Get<int64_t>(flag), least, most));
+    *value = static_cast<int>(number);
+    return autospc::Ok();
+  };
+  RETURN_IF_ERROR(read("nproc-per-node", 1, 4096, &job->nproc_per_node));
+  RETURN_IF_ERROR(read("nnodes", 1, 4096, &job->nodes));
+  RETURN_IF_ERROR(read("node-rank", 0, 4095, &job->node_rank));
+  RETURN_IF_ERROR(read("heartbeat-timeout", 0, 86400, &job->heartbeat_seconds));
+  RETURN_IF_ERROR(read("restart", 0, 1000, &job->restarts));
+  job->rdzv_endpoint = flags.Get<std::string>("rdzv-endpoint");
+  job->interface = flags.Get<std::string>("interface");
+  job->flags = flags.Texts();
+  return autospc::Ok();
+}
+
 Result<int> RunMain(const std::vector<std::string>& arguments) {
   const po::options_description described = RunFlags();
   po::positional_options_description positional;
@@ -182,11 +209,7 @@ Result<int> RunMain(const std::vector<std::string>& arguments) {
   }
   autospc::train::RunOptions options;
   options.package = flags.Get<std::string>("package");
-  if (flags.Has("nproc-per-node")) {
-    ASSIGN_OR_RETURN(const int64_t ranks,
-                     cli::InRange("--nproc-per-node", flags.Get<int64_t>("nproc-per-node"), 1, 4096));
-    options.nproc_per_node = static_cast<int>(ranks);
-  }
+  RETURN_IF_ERROR(ReadJobFlags(flags, &options.job));
   options.golden = flags.Get<std::string>("golden");
   options.rtol = flags.Get<double>("rtol");
   options.write_golden = flags.Get<std::string>("write-golden");

@@ -3,6 +3,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <boost/any.hpp>
 #include <boost/program_options/parsers.hpp>
 #include <charconv>
 #include <numeric>
@@ -79,6 +80,21 @@ Result<Flags> ParseFlags(const std::string& program, const std::vector<std::stri
   } catch (const po::error& failure) {
     return FromException(failure, program, options);
   }
+}
+
+std::vector<std::pair<std::string, std::vector<std::string>>> Flags::Texts() const {
+  std::vector<std::pair<std::string, std::vector<std::string>>> texts;
+  for (const auto& [name, value] : values) {
+    const boost::any& any = value.value();
+    std::vector<std::string> all = {"on"};
+    if (const auto* list = boost::any_cast<std::vector<std::string>>(&any)) all = *list;
+    else if (const auto* text = boost::any_cast<std::string>(&any)) all = {*text};
+    else if (const auto* number = boost::any_cast<int64_t>(&any)) all = {fmt::format("{}", *number)};
+    else if (const auto* natural = boost::any_cast<uint64_t>(&any)) all = {fmt::format("{}", *natural)};
+    else if (const auto* real = boost::any_cast<double>(&any)) all = {fmt::format("{}", *real)};
+    texts.emplace_back(name, std::move(all));
+  }
+  return texts;
 }
 
 std::string Describe(const po::options_description& options) {

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "runtime/base/result.h"
@@ -27,6 +28,8 @@ struct Flags {
   const T& Get(const std::string& flag) const {
     return values[flag].as<T>();
   }
+  // Every flag that was given or has a default, sorted by name, with its values as text; "on" for a flag that takes none.
+  std::vector<std::pair<std::string, std::vector<std::string>>> Texts() const;
 };
 
 // Parses what follows the program's (or the subcommand's) name. `program` stands in hints: "autospc compile".

@@ -89,7 +89,7 @@ Status Communicator::AllGather(const void* in, void* out, int64_t bytes) {
     RETURN_IF_ERROR(Copy(mine, in, bytes));
   }
   Count("all_gather", (size_ - 1) * bytes);
-  return Gather(out, bytes);
+  return In(CollectiveKind::kAllGather, [&] { return Gather(out, bytes); });
 }
 
 Status Communicator::AllToAll(const void* in, void* out, int64_t bytes) {
@@ -100,7 +100,7 @@ Status Communicator::AllToAll(const void* in, void* out, int64_t bytes) {
   std::vector<Piece> pieces(size_);
   for (int r = 0; r < size_; ++r) pieces[r] = {At(in, r * bytes), bytes, At(out, r * bytes), bytes};
   if (bytes > 0) RETURN_IF_ERROR(Copy(At(out, rank_ * bytes), At(in, rank_ * bytes), bytes));
-  return Exchange(pieces.data());
+  return In(CollectiveKind::kAllToAll, [&] { return Exchange(pieces.data()); });
 }
 
 int64_t Communicator::MinStaging(c10::ScalarType type) const {
@@ -141,9 +141,9 @@ Status Communicator::AllReduce(void* x, int64_t n, c10::ScalarType type, ReduceO
     char* mine = segment + rank_ * share * element;
     RETURN_IF_ERROR(Copy(At(staging, rank_ * share * element), mine, share * element));
     Count("all_reduce", 2 * (size_ - 1) * share * element);
-    RETURN_IF_ERROR(Exchange(pieces.data()));
+    RETURN_IF_ERROR(In(CollectiveKind::kAllReduce, [&] { return Exchange(pieces.data()); }));
     RETURN_IF_ERROR(Reduce(staging, mine, size_, share, type, op));
-    RETURN_IF_ERROR(Gather(segment, share * element));
+    RETURN_IF_ERROR(In(CollectiveKind::kAllReduce, [&] { return Gather(segment, share * element); }));
     done += size_ * share;
   }
   const int64_t rest = n - done;
@@ -151,7 +151,7 @@ Status Communicator::AllReduce(void* x, int64_t n, c10::ScalarType type, ReduceO
   char* tail = At(x, done * element);
   RETURN_IF_ERROR(Copy(At(staging, rank_ * rest * element), tail, rest * element));
   Count("all_reduce", (size_ - 1) * rest * element);
-  RETURN_IF_ERROR(Gather(staging, rest * element));
+  RETURN_IF_ERROR(In(CollectiveKind::kAllReduce, [&] { return Gather(staging, rest * element); }));
   return Reduce(staging, tail, size_, rest, type, op);
 }
 
@@ -173,7 +173,7 @@ Status Communicator::ReduceScatter(const void* in, void* out, int64_t n, c10::Sc
   std::vector<Piece> pieces(size_);
   for (int r = 0; r < size_; ++r) pieces[r] = {At(in, r * bytes), bytes, At(staging, r * bytes), bytes};
   RETURN_IF_ERROR(Copy(At(staging, rank_ * bytes), At(in, rank_ * bytes), bytes));
-  RETURN_IF_ERROR(Exchange(pieces.data()));
+  RETURN_IF_ERROR(In(CollectiveKind::kReduceScatter, [&] { return Exchange(pieces.data()); }));
   return Reduce(staging, out, size_, n, type, op);
 }
 
@@ -181,9 +181,11 @@ Status Communicator::Broadcast(void* x, int64_t bytes, int root) {
   RETURN_IF_ERROR(CheckBuffer("broadcast", "its tensor", x, bytes, size_));
   if (root < 0 || root >= size_) return Misfit("broadcast", fmt::format("from rank {} of {}", root, size_));
   if (rank_ == root) Count("broadcast", (size_ - 1) * bytes);
-  return Spread(x, bytes, root);
+  return In(CollectiveKind::kBroadcast, [&] { return Spread(x, bytes, root); });
 }
 
-Status Communicator::Barrier() { return Meet(); }
+Status Communicator::Barrier() {
+  return In(CollectiveKind::kBarrier, [&] { return Meet(); });
+}
 
 }  // namespace autospc

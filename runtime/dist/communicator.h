@@ -19,6 +19,7 @@
 #include <string>
 
 #include "runtime/base/result.h"
+#include "runtime/base/whereabouts.h"
 #include "runtime/dist/reduce_rows.h"
 
 namespace autospc {
@@ -63,6 +64,9 @@ class Communicator {
 
   const std::map<std::string, Traffic>& traffic() const { return traffic_; }
 
+  // Where it writes which collective this rank is in; one that fails stays written. nullptr: nowhere.
+  void SetWhereabouts(Whereabouts* mine) { whereabouts_ = mine; }
+
  protected:
   Communicator(int rank, int size, c10::Device device = c10::Device(c10::DeviceType::CPU))
       : rank_(rank), size_(size), device_(device) {}
@@ -90,10 +94,20 @@ class Communicator {
   friend class GroupCommunicator;  // group.cc: its transport is another's
   Status CheckReduction(const char* what, int64_t n, c10::ScalarType type, ReduceOp op) const;
   void Count(const char* what, int64_t bytes);
+  // Runs `collective`, written in the whereabouts.
+  template <typename Function>
+  Status In(CollectiveKind kind, const Function& collective) {
+    if (whereabouts_ == nullptr) return collective();
+    whereabouts_->collective.store(static_cast<int32_t>(kind), std::memory_order_relaxed);
+    Status status = collective();
+    if (status.ok()) whereabouts_->collective.store(0, std::memory_order_relaxed);
+    return status;
+  }
 
   int rank_;
   int size_;
   c10::Device device_;
+  Whereabouts* whereabouts_ = nullptr;
   std::map<std::string, Traffic> traffic_;
 };
 

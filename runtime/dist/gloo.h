@@ -4,6 +4,7 @@
 #include <c10/util/intrusive_ptr.h>
 
 #include <memory>
+#include <string>
 
 #include "runtime/dist/communicator.h"
 
@@ -13,10 +14,10 @@ class Store;
 
 namespace autospc {
 
-// Connects this rank with all others through `store` (a TCPStore shared by the job). The network interface
-// is GLOO_SOCKET_IFNAME's if set, the loopback one if `local`, else that of this machine's host name.
-// kPeerFailed: a rank did not come, or connections could not be made.
+// Connects this rank with all others through `store` (a TCPStore shared by the job), from `address` (numeric) of this
+// machine. kPeerFailed: connections could not be made. Abort() ends the sends and receives that wait, and all later
+// ones at once: kInterrupted.
 Result<std::unique_ptr<Communicator>> MakeGlooCommunicator(const c10::intrusive_ptr<c10d::Store>& store, int rank,
-                                                           int size, bool local);
+                                                           int size, const std::string& address);
 
 }  // namespace autospc

@@ -8,7 +8,9 @@ namespace autospc {
 class GroupCommunicator : public Communicator {
  public:
   GroupCommunicator(Communicator* whole, int rank, std::vector<int> members)
-      : Communicator(rank, static_cast<int>(members.size()), whole->device()), whole_(whole), members_(std::move(members)) {}
+      : Communicator(rank, static_cast<int>(members.size()), whole->device()), whole_(whole), members_(std::move(members)) {
+    SetWhereabouts(whole->whereabouts_);
+  }
 
   void Abort() override { whole_->Abort(); }
   Status Wait() override { return whole_->Wait(); }

@@ -15,6 +15,7 @@
 #include "runtime/dist/communicator.h"
 #include "runtime/dist/group.h"
 #include "runtime/exec/workspace.h"
+#include "runtime/package/describe.h"
 
 namespace autospc::exec {
 
@@ -83,6 +84,7 @@ Result<std::unique_ptr<Executor>> Executor::Create(std::shared_ptr<const program
   auto executor = std::unique_ptr<Executor>(new Executor);
   executor->program_ = std::move(program);
   executor->seed_ = options.seed;
+  executor->whereabouts_ = options.whereabouts;
   executor->context_.seed = options.seed;
   RETURN_IF_ERROR(executor->MakeGroups(options));
   try {
@@ -280,16 +282,15 @@ void Executor::SetScalar(std::string_view name, double value) {
 }
 
 Error Executor::Locate(Error error, size_t index) const {
-  const program::InstructionT& ins = *program_->instructions[index];
-  std::string where = fmt::format("instruction {} ({}) of rank {}", index, ins.op, context_.rank);
-  if (ins.source >= 0 && ins.source < static_cast<int>(program_->sources.size())) {
-    where += ", from " + program_->sources[ins.source];
-  }
+  const std::string where =
+      fmt::format("rank {}: {}", context_.rank, DescribeInstruction(*program_, static_cast<int64_t>(index)));
   error.where = error.where.empty() ? where : where + ", " + error.where;
   return error;
 }
 
 Status Executor::RunInstruction(size_t index) {
+  if (whereabouts_ != nullptr)
+    whereabouts_->instruction.store(static_cast<int32_t>(index), std::memory_order_relaxed);
   try {
     WorkspaceScope scope(calls_[index]->workspace);
     Status status = kernels_[index]();
@@ -339,6 +340,7 @@ Status Executor::Step(const OnOutput& on_output) {
   for (const auto& update : updates_) {
     if (update && update->stash.defined()) update->target.copy_(update->stash);
   }
+  if (whereabouts_ != nullptr) whereabouts_->instruction.store(-1, std::memory_order_relaxed);
   ++steps_;
   outside_bytes_ = OutsideAllocations().outside_bytes - before;
   return Ok();

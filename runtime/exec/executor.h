@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "runtime/base/result.h"
+#include "runtime/base/whereabouts.h"
 #include "runtime/exec/call.h"
 #include "runtime/exec/library_kernel.h"
 #include "runtime/exec/region.h"
@@ -26,6 +27,7 @@ struct ExecutorOptions {
   int rank = 0;
   Communicator* communicator = nullptr;  // of program.world_size ranks; must outlive the executor
   uint64_t seed = 0;                     // of dropout; each step draws anew from it
+  Whereabouts* whereabouts = nullptr;    // where it writes the instruction it is at; one that fails stays written
   // Memory of persistent storages that lies elsewhere (weights in a mapped file), by storage index, aligned
   // to their elements, writable if the program updates them. The others start as zero pages of our own.
   std::map<int, void*> external;
@@ -106,6 +108,7 @@ class Executor {
   std::vector<double> times_, fastest_, busy_;
   std::vector<int64_t> outside_by_instruction_;
   bool timed_ = false;
+  Whereabouts* whereabouts_ = nullptr;
   int64_t steps_ = 0;
   int64_t outside_bytes_ = 0;
 };

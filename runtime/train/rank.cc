@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "runtime/base/whereabouts.h"
 #include "runtime/train/load.h"
 #include "runtime/train/memory_probe.h"
 #include "runtime/train/restore.h"
@@ -24,8 +25,8 @@ void TouchState(exec::Executor* executor, size_t storage) {
 }  // namespace
 
 Result<std::unique_ptr<Rank>> Rank::Load(const RunOptions& options, std::shared_ptr<const Package> package,
-                                         Meeting meeting, const checkpoint::Reader* resumed, bool gradients) {
-  auto rank = std::unique_ptr<Rank>(new Rank(options, std::move(package), std::move(meeting)));
+                                          const Meeting& meeting, const checkpoint::Reader* resumed, bool gradients) {
+  auto rank = std::unique_ptr<Rank>(new Rank(options, std::move(package), meeting));
   RETURN_IF_ERROR(rank->LoadProgram(resumed, gradients));
   ASSIGN_OR_RETURN(const ProcessMemory loaded, ReadProcessMemory());
   if (options.measure_memory) RETURN_IF_ERROR(ResetPeakResident());
@@ -42,6 +43,7 @@ Status Rank::LoadProgram(const checkpoint::Reader* resumed, bool gradients) {
   executor_options.rank = rank();
   executor_options.communicator = meeting_.host.get();
   executor_options.seed = resumed != nullptr ? resumed->manifest().seed : options_.seed;
+  executor_options.whereabouts = &MyWhereabouts();
   executor_options.external = MappedStorages(*package_, weights);
   // The package lives as long as the program that points into it.
   std::shared_ptr<const program::ProgramT> program(package_, &package_->program());
@@ -76,6 +78,8 @@ std::vector<data::InputView> Rank::Inputs() const {
 }
 
 Status Rank::Step(double lr) {
+  MyWhereabouts().Set(Activity::kStepping);
+  MyWhereabouts().step.store(executor_->steps() + 1, std::memory_order_relaxed);
   executor_->SetScalar("lr", lr);
   executor_->SetScalar("step", static_cast<double>(executor_->steps() + 1));
   capture_->BeginStep();

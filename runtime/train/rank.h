@@ -18,10 +18,11 @@ namespace autospc::train {
 
 class Rank {
  public:
-  // Loads program and weights, or what the checkpoint `resumed` has (none: nullptr). `gradients`: steps hand every gradient to rank 0's capture (a golden comparison). All
-  // ranks call it; options and package are the same on all, and options outlive the rank.
+  // Loads program and weights, or what the checkpoint `resumed` has (none: nullptr). `gradients`: steps hand every
+  // gradient to rank 0's capture (a golden comparison). All ranks call it; options and package are the same on all;
+  // options and meeting outlive the rank.
   static Result<std::unique_ptr<Rank>> Load(const RunOptions& options, std::shared_ptr<const Package> package,
-                                            Meeting meeting, const checkpoint::Reader* resumed, bool gradients);
+                                            const Meeting& meeting, const checkpoint::Reader* resumed, bool gradients);
 
   const RunOptions& options() const { return options_; }
   const Package& package() const { return *package_; }
@@ -45,13 +46,13 @@ class Rank {
   Result<double> Evaluate();
 
  private:
-  Rank(const RunOptions& options, std::shared_ptr<const Package> package, Meeting meeting)
-      : options_(options), package_(std::move(package)), meeting_(std::move(meeting)) {}
+  Rank(const RunOptions& options, std::shared_ptr<const Package> package, const Meeting& meeting)
+      : options_(options), package_(std::move(package)), meeting_(meeting) {}
   Status LoadProgram(const checkpoint::Reader* resumed, bool gradients);
 
   const RunOptions& options_;
   std::shared_ptr<const Package> package_;
-  Meeting meeting_;
+  const Meeting& meeting_;
   std::unique_ptr<exec::Executor> executor_;
   std::unique_ptr<Capture> capture_;
   int64_t loaded_resident_ = 0;

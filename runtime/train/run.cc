@@ -8,17 +8,22 @@
 #include <thread>
 
 #include "runtime/base/log.h"
+#include "runtime/base/whereabouts.h"
+#include "runtime/dist/job_store.h"
 #include "runtime/dist/rendezvous.h"
+#include "runtime/package/describe.h"
 #include "runtime/package/golden.h"
 #include "runtime/package/oci.h"
 #include "runtime/train/checkpointer.h"
 #include "runtime/train/compare.h"
 #include "runtime/train/device.h"
+#include "runtime/train/job.h"
 #include "runtime/train/launcher.h"
 #include "runtime/train/loop.h"
 #include "runtime/train/rank.h"
 #include "runtime/train/report.h"
 #include "runtime/train/restore.h"
+#include "runtime/train/restart.h"
 #include "runtime/train/shared_batches.h"
 #include "runtime/train/step_printer.h"
 #include "runtime/train/stop_signal.h"
@@ -92,10 +97,16 @@ Result<Job> Open(const RunOptions& options, int ranks, int local_ranks, bool ver
 }
 
 // Starts the ranks of a job that Open has found nothing wrong with; returns what it ended with.
-Result<int> LaunchRanks(const RunOptions& options) {
+Result<int> LaunchRanks(const RunOptions& options, const Role& role, const Job& job) {
   LaunchOptions launch;
-  launch.ranks = options.nproc_per_node;
+  launch.ranks = options.job.nproc_per_node;
   launch.pass_signals_on = !options.checkpoint.dir.empty();
+  launch.nodes = role.nodes;
+  launch.node = role.node;
+  launch.master_address = role.endpoint.host;
+  launch.master_port = role.endpoint.port;
+  launch.heartbeat_seconds = options.job.heartbeat_seconds;
+  launch.describe = [package = job.package](int i) { return DescribeInstruction(package->program(), i); };
   std::error_code failed;
   launch.program = std::filesystem::read_symlink("/proc/self/exe", failed).string();
   if (failed)
@@ -104,7 +115,7 @@ Result<int> LaunchRanks(const RunOptions& options) {
   launch.environment = {{kVerified, "1"}};
   // c10d's own traces stay out of the way of the one error that says what happened.
   if (std::getenv("TORCH_CPP_LOG_LEVEL") == nullptr) launch.environment.emplace_back("TORCH_CPP_LOG_LEVEL", "FATAL");
-  return Launch(launch);
+  return LaunchAndRestart(launch, options.job.restarts, {});
 }
 
 // What a checkpoint says of the run, but for its step and its files.
@@ -165,12 +176,12 @@ Result<int> TrainOn(Rank* rank, data::BatchSource* source, data::BatchSource* ev
   return 0;
 }
 
-Result<int> BeRank(const RunOptions& options, Job job, Meeting meeting) {
+Result<int> BeRank(const RunOptions& options, Job job, const Meeting& meeting) {
   const bool compare = options.steps == 0;
   ASSIGN_OR_RETURN(const auto resumed, ChooseCheckpoint(options.checkpoint.resume, options.checkpoint.dir,
                                                         job.package->program(), meeting.host.get()));
   ASSIGN_OR_RETURN(const std::unique_ptr<Rank> rank,
-                   Rank::Load(options, job.package, std::move(meeting), resumed.get(), /*gradients=*/compare));
+                   Rank::Load(options, job.package, meeting, resumed.get(), /*gradients=*/compare));
   if (job.golden) job.source = std::make_unique<GoldenBatch>(*job.golden, rank->program());
   if (!job.source) {
     std::unique_ptr<data::BatchSource> stream;
@@ -182,6 +193,7 @@ Result<int> BeRank(const RunOptions& options, Job job, Meeting meeting) {
   ASSIGN_OR_RETURN(const int code,
                    compare ? Compare(rank.get(), *job.golden)
                            : TrainOn(rank.get(), job.source.get(), job.eval.get(), resumed.get()));
+  MyWhereabouts().Set(Activity::kEnding);
   RETURN_IF_ERROR(ReportRun(rank.get()));
   // Nobody leaves while another still reads from it.
   RETURN_IF_ERROR(rank->communicator().Barrier());
@@ -191,24 +203,47 @@ Result<int> BeRank(const RunOptions& options, Job job, Meeting meeting) {
 }  // namespace
 
 Result<int> Run(const RunOptions& options) {
-  ASSIGN_OR_RETURN(const auto environment, ReadRankEnvironment());
-  if (options.nproc_per_node > 0 && !environment) {
+  ASSIGN_OR_RETURN(const Role role, FindRole(options.job));
+  if (role.launcher) {
     // The launcher checks all that can be checked, so that a mistake is said once and nothing is started.
-    ASSIGN_OR_RETURN(const Job checked, Open(options, options.nproc_per_node, options.nproc_per_node, /*verify=*/true));
-    (void)checked;
-    return LaunchRanks(options);
+    const int local = options.job.nproc_per_node;
+    Result<Job> checked = Open(options, local * role.nodes, local, /*verify=*/true);
+    if (checked.ok()) return LaunchRanks(options, role, *checked);
+    if (role.nodes > 1) AnnounceAbsence(role.Environment(local), fmt::format("machine {}", role.node), checked.error());
+    return std::move(checked).error();
   }
   if (!options.checkpoint.dir.empty()) CatchStopSignals();
   const bool verified = std::getenv(kVerified) != nullptr;
-  RankEnvironment mine = environment.value_or(RankEnvironment{});
+  const RankEnvironment& mine = role.rank;
   LogOptions log = DefaultLogOptions();
   if (mine.world_size > 1 && !verified) log.rank = mine.rank;
   SetLogOptions(log);
   const int cores = static_cast<int>(std::thread::hardware_concurrency());
   at::set_num_threads(options.threads > 0 ? options.threads : std::max(1, cores / std::max(1, mine.local_size)));
-  ASSIGN_OR_RETURN(Job job, Open(options, mine.world_size, /*local_ranks=*/1, !verified));
-  ASSIGN_OR_RETURN(Meeting meeting, Meet(mine, job.package->digest()));
-  return BeRank(options, std::move(job), std::move(meeting));
+  Result<Job> job = Open(options, mine.world_size, /*local_ranks=*/1, !verified);
+  if (!job.ok()) {
+    // Our launcher ends its ranks together; other launchers may not, and those of other machines cannot.
+    if (!verified || mine.local_size < mine.world_size)
+      AnnounceAbsence(mine, fmt::format("rank {}", mine.rank), job.error());
+    return std::move(job).error();
+  }
+  MeetOptions meet;
+  meet.terms = TermsOf(options.job, job->package->digest());
+  meet.interface = options.job.interface;
+  meet.heartbeat_seconds = options.job.heartbeat_seconds;
+  ASSIGN_OR_RETURN(const Meeting meeting, Meet(mine, meet));
+  if (mine.rank == 0) {
+    for (const std::string& difference : meeting.warnings)
+      Log(LogLevel::kWarning, "the ranks differ, and replicated values may with them, in the last bits: " + difference);
+  }
+  if (meeting.watchdog) {
+    meeting.watchdog->SetDescribe(
+        [package = job->package](int i) { return DescribeInstruction(package->program(), i); });
+  }
+  MyWhereabouts().Set(Activity::kLoading);
+  Result<int> code = BeRank(options, std::move(*job), meeting);
+  if (code.ok()) return code;
+  return meeting.Explain(std::move(code).error());
 }
 
 }  // namespace autospc::train

@@ -8,6 +8,7 @@
 
 #include "runtime/base/result.h"
 #include "runtime/data/open.h"
+#include "runtime/train/job.h"
 #include "runtime/train/checkpoint_options.h"
 #include "runtime/train/learning_rate.h"
 #include "runtime/train/load.h"
@@ -16,7 +17,7 @@ namespace autospc::train {
 
 struct RunOptions {
   std::string package;
-  int nproc_per_node = 0;  // 0: this process is the only rank, or the environment says which it is
+  JobOptions job;
   std::string golden;      // compared with, or the batch of every step
   data::DataOptions data;  // --data: where batches come from instead
   double rtol = 1e-5;

@@ -103,5 +103,17 @@ TEST(Values, AreChecked) {
   }
 }
 
+TEST_F(FlagsTest, AsTexts) {
+  const Result<Flags> flags = Parse({"file", "--strict", "--weight-decay", "0.1", "--shard", "a", "--shard", "b"});
+  ASSERT_TRUE(flags.ok());
+  using Texts = std::vector<std::pair<std::string, std::vector<std::string>>>;
+  EXPECT_EQ(flags->Texts(), (Texts{{"input", {"file"}},
+                                   {"seq-len", {"64"}},
+                                   {"shard", {"a", "b"}},
+                                   {"strategy", {"ulysses"}},
+                                   {"strict", {"on"}},
+                                   {"weight-decay", {"0.1"}}}));
+}
+
 }  // namespace
 }  // namespace autospc::cli

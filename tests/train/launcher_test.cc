@@ -13,6 +13,8 @@
 #include <functional>
 #include <thread>
 
+#include "runtime/base/log.h"
+#include "runtime/dist/network.h"
 #include "runtime/train/memory_probe.h"
 
 namespace autospc::train {
@@ -29,7 +31,8 @@ std::string ReadAll(const std::string& path) {
 }
 
 // Launches in a child, whose output and exit code are the job's. `after` may signal the child.
-Ran LaunchScript(int ranks, const std::string& script, const std::function<void(pid_t)>& after = {}) {
+Ran LaunchScript(int ranks, const std::string& script, const std::function<void(pid_t)>& after = {},
+                 const std::function<void(LaunchOptions*)>& change = {}) {
   char folder[] = "/tmp/autosp-launch-XXXXXX";
   if (mkdtemp(folder) == nullptr) return {};
   const std::string out = std::string(folder) + "/out", err = std::string(folder) + "/err";
@@ -42,8 +45,10 @@ Ran LaunchScript(int ranks, const std::string& script, const std::function<void(
     options.program = "/bin/sh";
     options.arguments = {"-c", script};
     options.environment = {{"GREETING", "hello"}};
-    const auto code = Launch(options);
-    _exit(code.ok() ? code.value() : 99);
+    if (change) change(&options);
+    const auto outcome = Launch(options);
+    if (!outcome.ok()) LogError(outcome.error());
+    _exit(outcome.ok() ? outcome->code : 99);
   }
   if (after) after(child);
   int status = 0;
@@ -83,6 +88,53 @@ TEST(LauncherTest, ARankEndedByASignalIsNamed) {
   const Ran ran = LaunchScript(2, "if [ $RANK = 1 ]; then kill -9 $$; fi; exec sleep 60");
   EXPECT_EQ(ran.code, static_cast<int>(Code::kPeerFailed));
   EXPECT_NE(ran.err.find("rank 1 was ended by signal 9"), std::string::npos) << ran.err;
+}
+
+TEST(LauncherTest, ATerminalsInterruptOfARankIsNoFailure) {
+  EXPECT_EQ(LaunchScript(2, "if [ $RANK = 1 ]; then kill -INT $$; fi; exec sleep 60").code, 130);
+}
+
+// The launcher of the second of two machines.
+TEST(LauncherTest, RanksOfOneOfSeveralMachines) {
+  const Ran ran =
+      LaunchScript(2, "echo $RANK of $WORLD_SIZE, $LOCAL_RANK of $LOCAL_WORLD_SIZE, $MASTER_ADDR:$MASTER_PORT", {},
+                   [](LaunchOptions* options) {
+                     options->nodes = 3;
+                     options->node = 1;
+                     options->master_address = "node0";
+                     options->master_port = 4711;
+                   });
+  EXPECT_EQ(ran.code, 0) << ran.err;
+  EXPECT_NE(ran.out.find("[rank 2] 2 of 6, 0 of 2, node0:4711\n"), std::string::npos) << ran.out;
+  EXPECT_NE(ran.out.find("[rank 3] 3 of 6, 1 of 2, node0:4711\n"), std::string::npos) << ran.out;
+}
+
+TEST(LauncherTest, APortThatIsTakenIsSaidBeforeAnythingStarts) {
+  const auto taken = Listen("", 0);
+  ASSERT_TRUE(taken.ok());
+  const Ran ran = LaunchScript(1, "echo started", {}, [&](LaunchOptions* options) {
+    options->nodes = 2;
+    options->master_address = "node0";
+    options->master_port = taken->second;
+  });
+  EXPECT_EQ(ran.code, 99);
+  EXPECT_NE(ran.err.find("can't listen"), std::string::npos) << ran.err;
+  EXPECT_EQ(ran.out, "");
+}
+
+TEST(LauncherTest, SignalsForACheckpointArePassedOn) {
+  for (const int signal : {SIGTERM, SIGUSR1}) {
+    const Ran ran = LaunchScript(
+        2, "trap 'echo saved $RANK; exit 0' TERM USR1; echo ready; for i in $(seq 600); do sleep 0.1; done",
+        [&](pid_t job) {
+          std::this_thread::sleep_for(std::chrono::milliseconds(300));
+          kill(job, signal);
+        },
+        [](LaunchOptions* options) { options->pass_signals_on = true; });
+    EXPECT_EQ(ran.code, 0) << ran.err;
+    EXPECT_NE(ran.out.find("saved 0"), std::string::npos) << ran.out;
+    EXPECT_NE(ran.out.find("saved 1"), std::string::npos) << ran.out;
+  }
 }
 
 TEST(LauncherTest, InterruptedMeans130AndNobodyIsLeft) {
