@@ -26,5 +26,8 @@ target_link_libraries(torch_cpu INTERFACE torch_c10)
 target_link_options(torch_cpu INTERFACE "-Wl,--allow-shlib-undefined" "-Wl,-rpath,${AUTOSPC_TORCH}/lib")
 # at::parallel_for is a template over OpenMP: without the flag it runs on one thread. The runtime library that is
 # loaded is the wheel's own libgomp.so.1 (first in the run path), the one LibTorch uses.
-target_compile_options(torch_cpu INTERFACE -fopenmp)
-target_link_options(torch_cpu INTERFACE -fopenmp)
+# Clang, which builds the fuzzers alone, has no OpenMP of its own here, and one thread is what they want.
+if(NOT AUTOSPC_FUZZ)
+  target_compile_options(torch_cpu INTERFACE -fopenmp)
+  target_link_options(torch_cpu INTERFACE -fopenmp)
+endif()
