@@ -239,6 +239,8 @@ Result<int> RunMain(const std::vector<std::string>& arguments) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  Result<int> code = RunMain(cli::Arguments(argc, argv));
-  return code.ok() ? code.value() : cli::Fail(code.error());
+  return cli::Guarded([&] {
+    Result<int> code = RunMain(cli::Arguments(argc, argv));
+    return code.ok() ? code.value() : cli::Fail(code.error());
+  });
 }

@@ -245,9 +245,7 @@ Status RunInspect(const std::vector<std::string>& arguments) {
   return autospc::Ok();
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
+int Main(int argc, char** argv) {
   const std::string command = argc > 1 ? argv[1] : "";
   const std::vector<std::string> arguments = cli::Arguments(argc, argv, 2);
   Status status = autospc::Ok();
@@ -267,4 +265,10 @@ int main(int argc, char** argv) {
                    nearest.empty() ? "autospc --help" : fmt::format("did you mean '{}'?", nearest)};
   }
   return status.ok() ? 0 : cli::Fail(status.error());
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  return cli::Guarded([&] { return Main(argc, argv); });
 }

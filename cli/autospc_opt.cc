@@ -190,6 +190,8 @@ int main(int argc, char** argv) {
   autospc::SetLogOptions(autospc::DefaultLogOptions());
   autospc::PassRegistry registry;
   autospc::RegisterAllPasses(registry);
-  const autospc::Status done = autospc::cli::Run(registry, autospc::cli::Arguments(argc, argv));
-  return done.ok() ? 0 : autospc::cli::Fail(done.error());
+  return autospc::cli::Guarded([&] {
+    const autospc::Status done = autospc::cli::Run(registry, autospc::cli::Arguments(argc, argv));
+    return done.ok() ? 0 : autospc::cli::Fail(done.error());
+  });
 }

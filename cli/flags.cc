@@ -6,6 +6,8 @@
 #include <boost/any.hpp>
 #include <boost/program_options/parsers.hpp>
 #include <charconv>
+#include <exception>
+#include <new>
 #include <numeric>
 
 #include "runtime/base/bytes.h"
@@ -168,6 +170,16 @@ Result<std::vector<int64_t>> IntList(std::string_view flag, const std::string& v
     numbers.push_back(number);
     if (next == end) return numbers;
     at = next + 1;
+  }
+}
+
+int Guarded(const std::function<int()>& run) {
+  try {
+    return run();
+  } catch (const std::bad_alloc&) {
+    return Fail({Code::kFailed, "no memory is left", "", "see ulimit -v, and what else runs on this machine"});
+  } catch (const std::exception& failure) {
+    return Fail({Code::kFailed, failure.what(), "", "please report it, with the input"});
   }
 }
 

@@ -7,6 +7,7 @@
 #include <boost/program_options/value_semantic.hpp>
 #include <boost/program_options/variables_map.hpp>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -50,6 +51,9 @@ Result<int64_t> InRange(std::string_view flag, int64_t value, int64_t least, int
 Result<std::string> OneOf(std::string_view flag, const std::string& value, const std::vector<std::string>& choices);
 Result<int64_t> Bytes(std::string_view flag, const std::string& value);                 // "80GiB"
 Result<std::vector<int64_t>> IntList(std::string_view flag, const std::string& value);  // "1,2,4"
+
+// main's whole work: what nobody has met before (no memory, an exception of a library) ends as an error too, exit 1.
+int Guarded(const std::function<int()>& run);
 
 // Prints the error to stderr and returns its exit code: `return Fail(error);` ends a main.
 int Fail(const Error& error);

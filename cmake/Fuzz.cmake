@@ -8,6 +8,7 @@ if(AUTOSPC_FUZZ)
   set(fuzz_flags -O1 -g1 -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined
                  -fno-sanitize=vptr,alignment,null,function -fno-sanitize-recover=undefined -Wno-unknown-warning-option)
   add_compile_options(${fuzz_flags})
+  add_compile_definitions(AUTOSPC_FUZZ)
   add_link_options(-fsanitize=address,undefined -fno-sanitize=vptr,function)
 endif()
 

@@ -3,6 +3,9 @@
 #include <array>
 #include <nlohmann/json.hpp>
 
+#include "runtime/base/json_text.h"
+#include "runtime/package/dtype.h"
+
 namespace autospc::import {
 namespace {
 
@@ -91,7 +94,9 @@ Result<Payload> ReadPayload(const ZipDirectory& zip, const std::string& folder, 
   const int64_t span = Span(p.source.sizes, p.source.strides);
   p.storage_offset = ConcreteInt(meta.at("storage_offset"));
   int64_t skip = 0, needed = 0;
-  if (span < 0 || p.storage_offset < 0 || __builtin_mul_overflow(p.storage_offset, ir::ByteSize(dtype), &skip) ||
+  const std::optional<int64_t> numel = CheckedNumel(p.source.sizes);
+  int64_t all = 0;
+  if (span < 0 || p.storage_offset < 0 || !numel || __builtin_mul_overflow(*numel, ir::ByteSize(dtype), &all) || __builtin_mul_overflow(p.storage_offset, ir::ByteSize(dtype), &skip) ||
       __builtin_mul_overflow(span, ir::ByteSize(dtype), &needed) || __builtin_add_overflow(needed, skip, &needed)) {
     return Bad(zip.path(), fmt::format("'{}' has impossible sizes, strides or offset", name));
   }
@@ -119,6 +124,7 @@ Status ReadConfig(const ZipDirectory& zip, const std::string& folder, const std:
   const std::string member = folder + config_name;
   if (!zip.Find(member)) return Ok();
   ASSIGN_OR_RETURN(const std::string text, zip.Read(member));
+  RETURN_IF_ERROR(CheckJsonDepth(text, member + " in " + zip.path()));
   std::string at;
   try {
     const json config = json::parse(text);

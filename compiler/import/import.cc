@@ -7,6 +7,8 @@
 #include "compiler/import/graph_reader.h"
 #include "compiler/import/scope.h"
 #include "compiler/import/signature.h"
+#include "runtime/base/json_text.h"
+#include "runtime/package/dtype.h"
 
 namespace autospc::import {
 namespace {
@@ -14,6 +16,7 @@ namespace {
 using nlohmann::json;
 
 constexpr int64_t kSchemaMajor = 8;
+constexpr int64_t kMaxExpanded = int64_t{1} << 30;  // bytes of a tensor that holds elements more than once
 
 Status CheckVersion(const json& program) {
   const json& version = program.at("schema_version");
@@ -79,6 +82,7 @@ Result<Model> ImportPt2(const std::string& path, const ImportOptions& options) {
   const auto where = [&] { return place.empty() ? reader.place() : place; };
   // The JSON's own shape (a missing key, a wrong type) is the library's exception, met here for all readers.
   try {
+    RETURN_IF_ERROR(CheckJsonDepth(archive.model_json, "models/model.json in " + path));
     const json program = json::parse(archive.model_json);
     Status status = Read(program, archive, options, &model, &place, &reader);
     if (!status.ok()) {
@@ -98,9 +102,16 @@ Result<Model> ImportPt2(const std::string& path, const ImportOptions& options) {
 }
 
 Result<std::vector<uint8_t>> ReadWeight(const WeightSource& source) {
-  int64_t numel = 1;
-  for (const int64_t s : source.sizes) numel *= s;
-  std::vector<uint8_t> bytes(numel * ir::ByteSize(static_cast<ir::DType>(source.dtype)));
+  const std::optional<int64_t> numel = CheckedNumel(source.sizes);
+  int64_t size = 0;
+  // A dim expanded from one row (stride 0) says its elements again and again: its file does not bound what they take.
+  if (!numel || __builtin_mul_overflow(*numel, ByteSize(source.dtype), &size) ||
+      size > std::max(source.bytes, kMaxExpanded)) {
+    return Error{Code::kBadInput,
+                 fmt::format("{} repeated from {} bytes is more than can be read", FormatSizes(source.sizes), source.bytes),
+                 fmt::format("'{}' in {}", source.name, source.file), "export the tensor as it is, not expanded"};
+  }
+  std::vector<uint8_t> bytes(static_cast<size_t>(size));
   RETURN_IF_ERROR(autospc::ReadWeight(source, source.dtype, bytes.data()));
   return bytes;
 }

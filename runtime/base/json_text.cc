@@ -23,7 +23,27 @@ Result<const json*> Member(const json& object, const char* key, const std::strin
 
 }  // namespace
 
+Status CheckJsonDepth(std::string_view text, const std::string& where) {
+  int depth = 0;
+  bool quoted = false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (quoted) {
+      if (c == '\\') ++i;
+      if (c == '"') quoted = false;
+    } else if (c == '"') {
+      quoted = true;
+    } else if (c == '[' || c == '{') {
+      if (++depth > kMaxJsonDepth) return Bad(fmt::format("JSON nested more than {} deep", kMaxJsonDepth), where);
+    } else if (c == ']' || c == '}') {
+      --depth;
+    }
+  }
+  return Ok();
+}
+
 Result<json> ParseJson(std::string_view text, const std::string& where) {
+  RETURN_IF_ERROR(CheckJsonDepth(text, where));
   std::vector<std::set<std::string>> keys;
   std::string twice;
   const auto watch = [&](int depth, json::parse_event_t event, json& parsed) {

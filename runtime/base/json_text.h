@@ -12,6 +12,11 @@
 
 namespace autospc {
 
+// How deep objects and arrays may lie in one another: copies and comparisons of a document go down as deep.
+inline constexpr int kMaxJsonDepth = 1000;
+// kBadInput for a text that nests deeper, JSON or not. For readers that parse themselves; ParseJson asks.
+Status CheckJsonDepth(std::string_view text, const std::string& where);
+
 // kBadInput with `where` and the byte at which the text stops being JSON. An object key that occurs twice
 // is an error too: readers would differ in which one they take.
 Result<nlohmann::json> ParseJson(std::string_view text, const std::string& where);

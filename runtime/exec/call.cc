@@ -7,24 +7,24 @@ namespace autospc::exec {
 using program::ArgKind;
 
 int64_t Call::Int(size_t i) const {
-  const program::ArgT& a = *args[i].arg;
+  const program::ArgT& a = *args.at(i).arg;
   if (a.kind == ArgKind::Bool) return a.b ? 1 : 0;
   return a.kind == ArgKind::Float ? static_cast<int64_t>(a.f) : a.i;
 }
 
 double Call::Float(size_t i) const {
-  const program::ArgT& a = *args[i].arg;
+  const program::ArgT& a = *args.at(i).arg;
   if (a.kind == ArgKind::Bool) return a.b ? 1 : 0;
   return a.kind == ArgKind::Float ? a.f : static_cast<double>(a.i);
 }
 
 bool Call::Bool(size_t i) const {
-  const program::ArgT& a = *args[i].arg;
+  const program::ArgT& a = *args.at(i).arg;
   return a.kind == ArgKind::Bool ? a.b : a.i != 0;
 }
 
 c10::Scalar Call::Number(size_t i) const {
-  const program::ArgT& a = *args[i].arg;
+  const program::ArgT& a = *args.at(i).arg;
   if (a.kind == ArgKind::Bool) return a.b;
   if (a.kind == ArgKind::Float) return a.f;
   return a.i;
@@ -101,6 +101,13 @@ void KernelTable::Add(std::string_view op, KernelMaker maker) {
 
 void KernelTable::Add(std::string_view op, Status (*run)(const Call&)) {
   Add(op, [run](const Call& call) -> Result<Kernel> { return Kernel([run, c = &call] { return run(*c); }); });
+}
+
+void KernelTable::Add(std::string_view op, Status (*check)(const Call&), Status (*run)(const Call&)) {
+  Add(op, [check, run](const Call& call) -> Result<Kernel> {
+    RETURN_IF_ERROR(check(call));
+    return Kernel([run, c = &call] { return run(*c); });
+  });
 }
 
 }  // namespace autospc::exec

@@ -59,20 +59,31 @@ struct Call {
   std::span<std::byte> workspace;   // empty if none was planned
 
   bool Has(size_t i) const { return i < args.size() && args[i].arg->kind != program::ArgKind::None; }
-  const at::Tensor& Tensor(size_t i) const { return args[i].tensor; }
-  const std::vector<at::Tensor>& Tensors(size_t i) const { return args[i].tensors; }
+  // An argument that the program leaves out throws std::out_of_range.
+  const at::Tensor& Tensor(size_t i) const { return args.at(i).tensor; }
+  const std::vector<at::Tensor>& Tensors(size_t i) const { return args.at(i).tensors; }
   int64_t Int(size_t i) const;
   double Float(size_t i) const;
   bool Bool(size_t i) const;
   c10::Scalar Number(size_t i) const;
-  const std::vector<int64_t>& Ints(size_t i) const { return args[i].arg->ints; }
-  std::string_view String(size_t i) const { return args[i].arg->s; }
+  const std::vector<int64_t>& Ints(size_t i) const { return args.at(i).arg->ints; }
+  std::string_view String(size_t i) const { return args.at(i).arg->s; }
   // Along the axis that the op's last argument names, else along the op's usual one.
   const Group& group() const { return ranks; }
 };
 
 c10::ScalarType ToScalarType(program::DType dtype);
 program::DType ToDType(c10::ScalarType type);
+
+// Whether the call's arguments and results are as many and of such kinds as the op's schema says (LibTorch's for its
+// ops, runtime/package/autosp_ops.h for ours): kernels index them by position. kBadInput where they are not.
+Status CheckCall(const Call& call);
+// By position: whether the op writes to that argument. Empty for an op that neither has.
+std::vector<bool> WrittenArguments(std::string_view op);
+// kBadInput for operands and results that don't fit one another.
+Error Misshapen(const Call& call, std::string_view what);
+// A tensor of so many elements; what kernels ask of numbers that they read or write through a pointer.
+inline bool HasElements(const at::Tensor& t, int64_t count) { return t.defined() && t.numel() == count; }
 
 // Runs the instruction. Tensors that it allocates come from the call's workspace. It may throw c10::Error.
 using Kernel = std::function<Status()>;
@@ -90,6 +101,8 @@ class KernelTable {
   // For the kernel files.
   void Add(std::string_view op, KernelMaker maker);
   void Add(std::string_view op, Status (*run)(const Call&));
+  // `check` is asked once, at load: what it lets pass, `run` may do to memory without asking again.
+  void Add(std::string_view op, Status (*check)(const Call&), Status (*run)(const Call&));
 
  private:
   std::map<std::string_view, KernelMaker> makers_;

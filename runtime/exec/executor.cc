@@ -94,6 +94,8 @@ Result<std::unique_ptr<Executor>> Executor::Create(std::shared_ptr<const program
     RETURN_IF_ERROR(executor->MakeUpdates());
   } catch (const c10::Error& e) {
     return Malformed(e.what_without_backtrace());
+  } catch (const std::exception& e) {
+    return Malformed(e.what());
   }
   return executor;
 }
@@ -201,6 +203,7 @@ Status Executor::MakeCalls() {
     const std::optional<Axis> axis = AxisOf(ins);
     if (!axis) return Locate(Malformed("its last argument is no axis of the mesh"), n);
     call->ranks = context_.GroupOf(*axis);
+    if (Status fits = CheckCall(*call); !fits.ok()) return Locate(std::move(fits).error(), n);
     if (const KernelMaker* maker = KernelTable::Get().Find(ins.op)) {
       Result<Kernel> kernel = (*maker)(*call);
       if (!kernel.ok()) return Locate(std::move(kernel).error(), n);
@@ -288,6 +291,19 @@ Error Executor::Locate(Error error, size_t index) const {
   return error;
 }
 
+bool Executor::KeepsShapes(size_t index) const {
+  const program::InstructionT& ins = *program_->instructions[index];
+  const auto keeps = [&](int64_t i) {
+    return i < 0 || (tensors_[i].sizes() == program_->tensors[i]->sizes && tensors_[i].strides() == program_->tensors[i]->strides);
+  };
+  if (!std::all_of(ins.outputs.begin(), ins.outputs.end(), keeps)) return false;
+  if (ways_[index] != Way::kInPlace) return true;
+  return std::all_of(ins.args.begin(), ins.args.end(), [&](const auto& arg) {
+    if (arg->kind == program::ArgKind::Tensor) return keeps(arg->tensor);
+    return arg->kind != program::ArgKind::TensorList || std::all_of(arg->ints.begin(), arg->ints.end(), keeps);
+  });
+}
+
 Status Executor::RunInstruction(size_t index) {
   if (whereabouts_ != nullptr)
     whereabouts_->instruction.store(static_cast<int32_t>(index), std::memory_order_relaxed);
@@ -295,6 +311,10 @@ Status Executor::RunInstruction(size_t index) {
     WorkspaceScope scope(calls_[index]->workspace);
     Status status = kernels_[index]();
     if (!status.ok()) return Locate(std::move(status).error(), index);
+    // LibTorch resizes a result that has not the shape it makes. What was checked at load holds for the planned shapes.
+    if (!KeepsShapes(index)) {
+      return Locate(Error{Code::kBadInput, "it makes another shape than the plan has", "", "compile the model again"}, index);
+    }
   } catch (const c10::Error& e) {
     return Locate(Error{Code::kFailed, e.what_without_backtrace(), "", ""}, index);
   } catch (const std::exception& e) {

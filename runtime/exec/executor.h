@@ -89,6 +89,7 @@ class Executor {
   Status MakeUpdates();
   Status MakeEvaluation();
   Status RunInstruction(size_t index);
+  bool KeepsShapes(size_t index) const;  // of what the instruction has written to
   Error Locate(Error error, size_t index) const;
 
   std::shared_ptr<const program::ProgramT> program_;

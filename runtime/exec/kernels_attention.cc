@@ -58,7 +58,18 @@ Result<std::shared_ptr<Attention>> Resolve(const Call& c, size_t q, size_t rest)
   return a;
 }
 
+// The kernels read and write all of these as elements of q's type, and the log-sum-exp as float32 or wider, row-major.
+Status CheckTypes(const Call& c, size_t q, std::initializer_list<const at::Tensor*> others, const at::Tensor& lse) {
+  const at::ScalarType type = c.Tensor(q).scalar_type();
+  bool good = c.Tensor(q + 1).scalar_type() == type && c.Tensor(q + 2).scalar_type() == type;
+  for (const at::Tensor* t : others) good = good && (!t->defined() || t->scalar_type() == type);
+  good = good && lse.defined() && lse.is_contiguous() && lse.scalar_type() == (type == at::kDouble ? at::kDouble : at::kFloat) &&
+         c.Tensor(q).dim() == 4 && lse.numel() == c.Tensor(q).numel() / std::max<int64_t>(c.Tensor(q).size(3), 1);
+  return good ? Ok() : Status(Misshapen(c, "operands and results of different types, or a log-sum-exp that is not one a row"));
+}
+
 Result<Kernel> MakeForward(const Call& c) {
+  RETURN_IF_ERROR(CheckTypes(c, 0, {&c.outputs[0]}, c.outputs[1]));
   ASSIGN_OR_RETURN(auto a, Resolve(c, 0, 4));
   a->args.out = ViewOf(c.outputs[0]);
   a->args.lse = c.outputs[1].data_ptr();
@@ -72,6 +83,7 @@ Result<Kernel> MakeForward(const Call& c) {
 }
 
 Result<Kernel> MakeBackward(const Call& c) {
+  RETURN_IF_ERROR(CheckTypes(c, 1, {&c.Tensor(0), &c.Tensor(5), &c.outputs[0], &c.outputs[1], &c.outputs[2]}, c.Tensor(6)));
   ASSIGN_OR_RETURN(auto a, Resolve(c, 1, 7));
   a->args.out = ViewOf(c.Tensor(5));
   a->args.lse = c.Tensor(6).data_ptr();

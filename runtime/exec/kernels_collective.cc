@@ -17,6 +17,7 @@ at::Tensor Staging(at::IntArrayRef sizes, const at::Tensor& like) {
 
 // x with a leading dim of `count`: [count, x's sizes with `rows` along `dim`].
 std::vector<int64_t> Pieces(int64_t count, at::IntArrayRef sizes, int64_t dim, int64_t rows) {
+  TORCH_CHECK(dim >= 0 && dim < static_cast<int64_t>(sizes.size()) && rows >= 0, "dim ", dim, " of ", sizes.size());
   std::vector<int64_t> pieces = {count};
   pieces.insert(pieces.end(), sizes.begin(), sizes.end());
   pieces[dim + 1] = rows;
@@ -144,6 +145,7 @@ Status PadLast(const Call& c) {
   const at::Tensor& out = c.outputs[0];
   const int64_t dim = c.Int(1), valid = c.Int(2), block = x.size(dim), rank = c.group().rank;
   if (out.data_ptr() != x.data_ptr() || out.strides() != x.strides()) out.copy_(x);
+  if (block < 1 || valid < 1 || (valid - 1) / block >= c.group().size) return Misshapen(c, "rows that no rank holds");
   const int64_t owner = (valid - 1) / block;
   const int64_t have = std::clamp<int64_t>(valid - rank * block, 0, block);
   if (owner == c.group().size - 1) {  // only the last rank has padding, and its own last row

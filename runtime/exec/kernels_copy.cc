@@ -75,6 +75,8 @@ Status ConstantPad(const Call& c) {
   at::Tensor from = c.Tensor(0);
   to.fill_(c.Number(2));
   const std::vector<int64_t>& pad = c.Ints(1);
+  constexpr int64_t kMost = int64_t{1} << 60;
+  if (std::any_of(pad.begin(), pad.end(), [](int64_t n) { return n < -kMost || n > kMost; })) return Misshapen(c, "padding of no tensor");
   for (size_t i = 0; i + 1 < pad.size(); i += 2) {
     const int64_t dim = from.dim() - 1 - static_cast<int64_t>(i / 2);
     const int64_t skip = std::max<int64_t>(-pad[i], 0);

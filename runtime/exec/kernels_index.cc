@@ -43,7 +43,9 @@ void AccumulateRows(const at::Tensor& grad, const int64_t* index, const int64_t*
                        const int64_t row = index[order[start]];
                        int64_t stop = start;
                        while (stop < count && index[order[stop]] == row) ++stop;
-                       for (int64_t col = 0; row != padding_idx && col < width; col += kColumns) {
+                       // Asked once more: where the result lies on the indices, they have changed by now.
+                       const bool in_table = row >= 0 && row < out.size(0) && row != padding_idx;
+                       for (int64_t col = 0; in_table && col < width; col += kColumns) {
                          const int64_t n = std::min(kColumns, width - col);
                          Acc sum[kColumns] = {};
                          for (int64_t i = start; i < stop; ++i) {
@@ -63,13 +65,20 @@ void AccumulateRows(const at::Tensor& grad, const int64_t* index, const int64_t*
                    });
 }
 
+Status CheckEmbeddingBackward(const Call& c) {
+  const at::Tensor &grad = c.Tensor(0), &index = c.Tensor(1), &out = c.outputs[0];
+  const bool fits = out.defined() && out.dim() == 2 && grad.dim() >= 1 && grad.size(-1) == out.size(1) &&
+                    grad.scalar_type() == out.scalar_type() && grad.numel() == index.numel() * out.size(1);
+  return fits ? Ok() : Status(Misshapen(c, "a gradient that is not a row of the table for each index"));
+}
+
 // grad [..., D], indices [...], num_weights, padding_idx, scale_grad_by_freq: out [V, D].
 Status EmbeddingBackward(const Call& c) {
   const at::Tensor& out = c.outputs[0];
   out.zero_();
-  const at::Tensor grad = c.Tensor(0).reshape({-1, out.size(1)});
   const at::Tensor index = c.Tensor(1).reshape({-1}).to(at::kLong).contiguous();
   const int64_t count = index.numel();
+  const at::Tensor grad = c.Tensor(0).reshape({count, out.size(1)});
   const int64_t* at_index = index.const_data_ptr<int64_t>();
   for (int64_t i = 0; i < count; ++i) {
     if (at_index[i] < 0 || at_index[i] >= out.size(0)) {
@@ -112,7 +121,7 @@ Status UnsafeIndex(const Call& c) {  // self, indices
 
 void AddIndexKernels(KernelTable* table) {
   table->Add("aten.embedding.default", &Embedding);
-  table->Add("aten.embedding_dense_backward.default", &EmbeddingBackward);
+  table->Add("aten.embedding_dense_backward.default", &CheckEmbeddingBackward, &EmbeddingBackward);
   table->Add("aten.index_put.default", &IndexPut);
   table->Add("aten._unsafe_index_put.default", &IndexPut);
   table->Add("aten._unsafe_index.Tensor", &UnsafeIndex);

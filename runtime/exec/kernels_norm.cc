@@ -35,11 +35,41 @@ class Target {
   at::Tensor dense_;
 };
 
-int64_t Product(const std::vector<int64_t>& sizes) {
+int64_t Product(const std::vector<int64_t>& sizes) {  // of sizes that Fits has found to be a tensor's
   int64_t n = 1;
   for (int64_t s : sizes) n *= s;
   return n;
 }
+
+// What the kernels reach by pointers: x of a float type ending in the normalized sizes; others as long as its rows
+// or as one row, of x's type or of any float type; undefined ones are not there.
+class Fit {
+ public:
+  Fit(const at::Tensor& x, const std::vector<int64_t>& normalized) : x_(x) {
+    const auto tail = static_cast<int64_t>(normalized.size());
+    good_ = x.defined() && c10::isFloatingType(x.scalar_type()) && tail >= 1 && tail <= x.dim() &&
+            x.sizes().slice(static_cast<size_t>(x.dim() - tail)) == at::IntArrayRef(normalized);
+    if (!good_) return;
+    n_ = Product(normalized);
+    good_ = n_ > 0;
+    rows_ = good_ ? x.numel() / n_ : 0;
+  }
+  Fit& Like(const at::Tensor& t) { return Is(!t.defined() || (t.sizes() == x_.sizes() && t.scalar_type() == x_.scalar_type())); }
+  Fit& Row(const at::Tensor& t) { return Is(!t.defined() || (t.numel() == n_ && t.scalar_type() == x_.scalar_type())); }
+  Fit& OfRow(const at::Tensor& t) { return Is(!t.defined() || (t.numel() == n_ && c10::isFloatingType(t.scalar_type()))); }
+  Fit& OfRows(const at::Tensor& t) { return Is(!t.defined() || (t.numel() == rows_ && c10::isFloatingType(t.scalar_type()))); }
+  Fit& There(const at::Tensor& t) { return Is(t.defined()); }
+  Status Done(const Call& call) const { return good_ ? Ok() : Status(Misshapen(call, "operands and results that don't fit")); }
+
+ private:
+  Fit& Is(bool good) {
+    good_ = good_ && good;
+    return *this;
+  }
+  const at::Tensor& x_;
+  int64_t n_ = 0, rows_ = 0;
+  bool good_ = false;
+};
 
 template <typename F>
 double Sum(int64_t n, F term) {  // four lanes
@@ -129,6 +159,11 @@ Status WithTypes(const at::Tensor& x, const at::Tensor& weight, const at::Tensor
   return Ok();
 }
 
+Status CheckLayerNorm(const Call& c) {
+  Fit fit(c.Tensor(0), c.Ints(1));
+  return fit.Row(c.Tensor(2)).Row(c.Tensor(3)).Like(c.outputs[0]).OfRows(c.outputs[1]).OfRows(c.outputs[2]).Done(c);
+}
+
 Status LayerNorm(const Call& c) {
   const at::Tensor x = Contiguous(c.Tensor(0));
   const int64_t n = Product(c.Ints(1));
@@ -194,6 +229,14 @@ void Backward(const at::Tensor& grad, const at::Tensor& x, const at::Tensor& mea
   }
 }
 
+Status CheckLayerNormBackward(const Call& c) {
+  if (c.Ints(7).size() != 3) return Misshapen(c, "a mask of another number of results");
+  const auto wanted = [&](size_t i) { return c.Ints(7)[i] != 0 ? c.outputs[i] : at::Tensor(); };
+  Fit fit(c.Tensor(1), c.Ints(2));
+  fit.There(c.Tensor(0)).Like(c.Tensor(0)).There(c.Tensor(3)).OfRows(c.Tensor(3)).There(c.Tensor(4)).OfRows(c.Tensor(4));
+  return fit.Row(c.Tensor(5)).Like(wanted(0)).OfRow(wanted(1)).OfRow(wanted(2)).Done(c);
+}
+
 // grad_out, input, normalized_shape, mean, rstd, weight, bias, output_mask: dx, dweight, dbias.
 Status LayerNormBackward(const Call& c) {
   const at::Tensor grad = Contiguous(c.Tensor(0)), x = Contiguous(c.Tensor(1));
@@ -213,8 +256,8 @@ Status LayerNormBackward(const Call& c) {
 }  // namespace
 
 void AddNormKernels(KernelTable* table) {
-  table->Add("aten.native_layer_norm.default", &LayerNorm);
-  table->Add("aten.native_layer_norm_backward.default", &LayerNormBackward);
+  table->Add("aten.native_layer_norm.default", &CheckLayerNorm, &LayerNorm);
+  table->Add("aten.native_layer_norm_backward.default", &CheckLayerNormBackward, &LayerNormBackward);
 }
 
 }  // namespace autospc::exec

@@ -44,6 +44,14 @@ Status Mask(const Call& c) {
   return Ok();
 }
 
+constexpr int64_t kMostRows = int64_t{1} << 40;  // of a factor: products with a rank's number stay within 64 bits
+
+Status CheckPositions(const Call& c) {
+  const bool bounded = c.Int(2) >= 0 && c.Int(2) <= kMostRows && c.Int(3) >= 1 && c.Int(3) <= kMostRows;
+  if (bounded && c.outputs[0].defined() && c.outputs[0].dim() == 1) return Ok();
+  return Misshapen(c, "no vector of positions of a factor");
+}
+
 // start, step, block, valid, dtype.
 Status Positions(const Call& c) {
   const at::Tensor& out = c.outputs[0];
@@ -52,7 +60,9 @@ Status Positions(const Call& c) {
     AT_DISPATCH_INTEGRAL_TYPES_AND(at::kBool, out.scalar_type(), "positions", [&] {
       scalar_t* p = out.data_ptr<scalar_t>();
       for (int64_t i = 0; i < out.numel(); ++i) {
-        p[i * out.stride(0)] = static_cast<scalar_t>(c.Int(0) + c.Int(1) * std::min(first + i, last));
+        // Wraps around, as integer tensors do.
+        const uint64_t value = static_cast<uint64_t>(c.Int(0)) + static_cast<uint64_t>(c.Int(1)) * static_cast<uint64_t>(std::min(first + i, last));
+        p[i * out.stride(0)] = static_cast<scalar_t>(value);
       }
     });
   } else {
@@ -130,12 +140,12 @@ std::optional<std::vector<Extent>> Extents(at::IntArrayRef sizes, const Split& s
 }
 
 // The global row-major index of the first element of run `run`: the last extent is the run itself.
-int64_t GlobalStart(const std::vector<Extent>& extents, int64_t run) {
-  int64_t index = 0, weight = extents.back().global;
+uint64_t GlobalStart(const std::vector<Extent>& extents, int64_t run) {
+  uint64_t index = 0, weight = static_cast<uint64_t>(extents.back().global);
   for (size_t i = extents.size() - 1; i-- > 0;) {
     const Extent& e = extents[i];
-    index += std::min(e.start + run % e.local, e.global - 1) * weight;
-    weight *= e.global;
+    index += static_cast<uint64_t>(std::min(e.start + run % e.local, e.global - 1)) * weight;
+    weight *= static_cast<uint64_t>(e.global);
     run /= e.local;
   }
   return index;
@@ -158,11 +168,11 @@ void DropoutRuns(const Call& c, const std::vector<Extent>& extents, const at::Te
   at::parallel_for(0, runs * spans, 4, [&](int64_t begin, int64_t end) {
     for (int64_t task = begin; task < end; ++task) {
       const int64_t run = task / spans, start = task % spans * kSpan, stop = std::min(after, start + kSpan);
-      const int64_t first = GlobalStart(extents, run);
+      const uint64_t first = GlobalStart(extents, run);
       std::array<uint32_t, 4> words{};
       uint64_t at_block = ~uint64_t{0};
       for (int64_t e = start; e < stop; ++e) {
-        const auto index = static_cast<uint64_t>(first + e);
+        const uint64_t index = first + static_cast<uint64_t>(e);
         if (index >> 2 != at_block) {
           at_block = index >> 2;
           words = PhiloxBlock(seed, site, at_block);
@@ -183,7 +193,11 @@ Result<Kernel> MakeDropout(const Call& c) {
     const auto number = [&](size_t i, int64_t usual) { return c.Has(first + i) ? c.Int(first + i) : usual; };
     return Split{number(0, -1), number(1, 0), number(2, 1), number(3, 1), rank};
   };
-  const auto extents = Extents(c.Tensor(0).sizes(), split(3, c.context->sp.rank), split(7, c.context->dp.rank));
+  const at::Tensor &x = c.Tensor(0), &out = c.outputs[0];
+  bool bounded = out.defined() && out.sizes() == x.sizes() && out.scalar_type() == x.scalar_type();
+  for (size_t i = 3; i < c.args.size(); ++i) bounded = bounded && c.Int(i) >= -1 && c.Int(i) <= int64_t{1} << 31;
+  if (!bounded) return Misshapen(c, "it does not fit its result");
+  const auto extents = Extents(x.sizes(), split(3, c.context->sp.rank), split(7, c.context->dp.rank));
   if (!extents) return Error{Code::kBadInput, "dropout does not fit its operand", "", "compile the model again"};
   return Kernel([c = &c, extents = *extents]() -> Status {
     AT_DISPATCH_FLOATING_TYPES_AND2(at::kBFloat16, at::kHalf, c->Tensor(0).scalar_type(), "dropout",
@@ -225,7 +239,7 @@ Status TakeBackward(const Call& c) {
 void AddPlacementKernels(KernelTable* table) {
   table->Add("autosp.first", &First);
   table->Add("autosp.mask", &Mask);
-  table->Add("autosp.positions", &Positions);
+  table->Add("autosp.positions", &CheckPositions, &Positions);
   table->Add("autosp.dropout", &MakeDropout);
   table->Add("autosp.take", &Take);
   table->Add("autosp.take_backward", &TakeBackward);

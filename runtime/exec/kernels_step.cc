@@ -54,6 +54,15 @@ double TotalOfSquares(const std::vector<at::Tensor>& tensors) {
   return sum;
 }
 
+Status CheckNorm(const Call& c) {
+  return HasElements(c.outputs[0], 1) ? Ok() : Status(Misshapen(c, "its result is one number"));
+}
+
+Status CheckClip(const Call& c) {
+  RETURN_IF_ERROR(CheckNorm(c));
+  return HasElements(c.Tensor(0), 1) ? Ok() : Status(Misshapen(c, "a norm is one number"));
+}
+
 Status SumOfSquares(const Call& c) {
   *c.outputs[0].data_ptr<double>() = TotalOfSquares(c.Tensors(0));
   return Ok();
@@ -186,10 +195,25 @@ Status Sgd(const Call& c) {
   return Ok();
 }
 
+// The clip coefficient, the learning rate and AdamW's step are one number each.
+Status CheckScalars(const Call& call, std::initializer_list<size_t> scalars) {
+  for (const size_t i : scalars) {
+    const at::Tensor& t = call.Tensor(i);
+    if (call.Has(i) && !HasElements(t, 1)) return Misshapen(call, "learning rate, step and clipping are one number each");
+  }
+  return Ok();
+}
+
+Status CheckScalars(const Call& call) {
+  return call.instruction->op.starts_with("autosp.adamw") ? CheckScalars(call, {5, 6, 7}) : CheckScalars(call, {3, 4});
+}
+
 // Parameter, master and states are row-major and of one shape; computed in float64 for float64 parameters.
 KernelMaker Update(std::vector<size_t> alike, Status (*in_float)(const Call&), Status (*in_double)(const Call&)) {
   return [=](const Call& call) -> Result<Kernel> {
-    const at::Tensor& p = call.Tensor(0);
+    RETURN_IF_ERROR(CheckScalars(call));
+    const at::Tensor &p = call.Tensor(0), &g = call.Tensor(2);
+    if (g.sizes() != p.sizes() || !c10::isFloatingType(g.scalar_type())) return Misshapen(call, "a gradient of another shape");
     for (size_t i : alike) {
       const at::Tensor& t = call.Tensor(i);
       if (!t.defined()) continue;
@@ -206,6 +230,7 @@ KernelMaker Update(std::vector<size_t> alike, Status (*in_float)(const Call&), S
 // The same of the rank's own block: the kernel sees flat views of what the block has of p, g and the states.
 KernelMaker ShardUpdate(std::vector<size_t> blocks, Status (*in_float)(const Call&), Status (*in_double)(const Call&)) {
   return [=](const Call& call) -> Result<Kernel> {
+    RETURN_IF_ERROR(CheckScalars(call));
     const at::Tensor& p = call.Tensor(0);
     const int64_t n = p.numel(), block = BlockLength(n, call.context->world_size);
     bool right = p.is_contiguous() && c10::isFloatingType(p.scalar_type());
@@ -233,9 +258,9 @@ KernelMaker ShardUpdate(std::vector<size_t> blocks, Status (*in_float)(const Cal
 }  // namespace
 
 void AddStepKernels(KernelTable* table) {
-  table->Add("autosp.grad_norm", &GradNorm);
-  table->Add("autosp.sum_of_squares", &SumOfSquares);
-  table->Add("autosp.clip_coefficient", &ClipCoefficient);
+  table->Add("autosp.grad_norm", &CheckNorm, &GradNorm);
+  table->Add("autosp.sum_of_squares", &CheckNorm, &SumOfSquares);
+  table->Add("autosp.clip_coefficient", &CheckClip, &ClipCoefficient);
   table->Add("autosp.adamw_", Update({0, 1, 3, 4}, &AdamW<float>, &AdamW<double>));
   table->Add("autosp.sgd_", Update({0, 1}, &Sgd<float>, &Sgd<double>));
   table->Add("autosp.adamw_shard_", ShardUpdate({1, 2, 3, 4}, &AdamW<float>, &AdamW<double>));

@@ -141,6 +141,17 @@ bool Writes(const c10::FunctionSchema& schema) {
   return false;
 }
 
+// Ops that give a tensor other sizes, strides or memory than the plan has for it, take raw storages, or touch files.
+bool ReachesOut(const c10::OperatorHandle& op) {
+  if (op.hasTag(at::Tag::inplace_view) || !op.schema().name().starts_with("aten::")) return true;
+  for (const c10::Argument& argument : op.schema().arguments()) {
+    const TypeKind kind = Unwrapped(argument.type())->kind();
+    if (kind == TypeKind::StorageType || kind == TypeKind::StreamObjType || kind == TypeKind::QSchemeType) return true;
+    if (kind == TypeKind::StringType && argument.name() == "filename") return true;
+  }
+  return false;
+}
+
 // The tensors of a call's results, lists flattened.
 void CollectResults(const std::vector<IValue>& stack, std::vector<at::Tensor>* results) {
   for (const IValue& value : stack) {
@@ -154,13 +165,21 @@ void CollectResults(const std::vector<IValue>& stack, std::vector<at::Tensor>* r
 
 }  // namespace
 
+std::optional<c10::OperatorHandle> FindLibraryOp(std::string_view op) {
+  const auto [base, overload] = DispatcherName(op);
+  return c10::Dispatcher::singleton().findSchema({base, overload});
+}
+
 Result<LibraryKernel> MakeLibraryKernel(const Call& call) {
   const std::string& op = call.instruction->op;
-  const auto [base, overload] = DispatcherName(op);
-  const auto handle = c10::Dispatcher::singleton().findSchema({base, overload});
+  const auto handle = FindLibraryOp(op);
   if (!handle) {
     return Error{Code::kUnsupported, fmt::format("this LibTorch has no op {}", op), "",
                  "the package was made for another version of LibTorch"};
+  }
+  if (ReachesOut(*handle)) {
+    return Error{Code::kBadInput, fmt::format("{} is no op of a compiled program", op), "",
+                 "the package was not made by autospc: don't run it"};
   }
   if (call.args.size() != handle->schema().arguments().size()) {
     return Error{Code::kBadInput,

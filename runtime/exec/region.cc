@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <utility>
 
@@ -13,6 +14,14 @@ namespace autospc::exec {
 Result<Region> Region::Map(int64_t bytes, const char* what) {
   Region region;
   if (bytes == 0) return region;
+#ifdef AUTOSPC_FUZZ
+  // On the heap, whose guards say where a kernel leaves the region.
+  region.data_ = static_cast<std::byte*>(std::aligned_alloc(64, static_cast<size_t>((bytes + 63) / 64 * 64)));
+  if (region.data_ == nullptr) return Error{Code::kDoesNotFit, "no memory", what, ""};
+  std::memset(region.data_, 0, static_cast<size_t>(bytes));
+  region.bytes_ = bytes;
+  return region;
+#endif
   void* data = mmap(nullptr, static_cast<size_t>(bytes), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (data == MAP_FAILED) {
     return Error{Code::kDoesNotFit,
@@ -34,7 +43,11 @@ Region& Region::operator=(Region&& other) noexcept {
 }
 
 Region::~Region() {
+#ifdef AUTOSPC_FUZZ
+  std::free(data_);
+#else
   if (data_ != nullptr) munmap(data_, static_cast<size_t>(bytes_));
+#endif
 }
 
 }  // namespace autospc::exec

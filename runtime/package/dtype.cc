@@ -119,13 +119,13 @@ std::optional<DType> FromSafetensorsName(std::string_view name) {
 
 std::optional<int64_t> CheckedNumel(const std::vector<int64_t>& sizes) {
   int64_t numel = 1;
-  bool overflow = false;
+  bool overflow = false, empty = false;
   for (const int64_t size : sizes) {
     if (size < 0) return std::nullopt;
-    // A zero size makes the product zero, however large the others are.
-    if (size == 0) return 0;
+    empty = empty || size == 0;
     overflow = __builtin_mul_overflow(numel, size, &numel) || overflow;
   }
+  if (empty) return 0;  // however large the others are
   if (overflow) return std::nullopt;
   return numel;
 }
@@ -138,10 +138,10 @@ std::string FormatSizes(const std::vector<int64_t>& sizes) {
 
 std::vector<int64_t> ContiguousStrides(const std::vector<int64_t>& sizes) {
   std::vector<int64_t> strides(sizes.size());
-  int64_t stride = 1;
+  uint64_t stride = 1;  // the strides of an empty tensor may leave 64 bits, and mean nothing
   for (size_t d = sizes.size(); d-- > 0;) {
-    strides[d] = stride;
-    stride *= std::max<int64_t>(sizes[d], 1);
+    strides[d] = static_cast<int64_t>(stride);
+    stride *= static_cast<uint64_t>(std::max<int64_t>(sizes[d], 1));
   }
   return strides;
 }

@@ -168,6 +168,25 @@ class Validator {
     return Ok();
   }
 
+  // A kernel's scratch (indices that it has checked, for one) is not what it reads and writes.
+  Status Workspace(const program::InstructionT& n, size_t i) const {
+    if (n.workspace < 0) return Ok();
+    const program::StorageT& scratch = *p_.storages[n.workspace];
+    const auto apart = [&](int64_t tensor) {
+      if (tensor < 0) return true;
+      const program::StorageT& s = *p_.storages[p_.tensors[tensor]->storage];
+      return s.arena_offset < 0 || s.bytes == 0 || scratch.bytes == 0 || s.arena_offset >= scratch.arena_offset + scratch.bytes ||
+             scratch.arena_offset >= s.arena_offset + s.bytes;
+    };
+    bool good = std::all_of(n.outputs.begin(), n.outputs.end(), apart);
+    for (const auto& a : n.args) {
+      if (a->kind == ArgKind::Tensor) good = good && apart(a->tensor);
+      if (a->kind == ArgKind::TensorList) good = good && std::all_of(a->ints.begin(), a->ints.end(), apart);
+    }
+    if (good) return Ok();
+    return Bad("instruction {} '{}' works in storage {}, where its operands or results lie", i, n.op, n.workspace);
+  }
+
   Status Instruction(size_t i) const {
     const program::InstructionT& n = *p_.instructions[i];
     if (n.op.empty()) return Bad("instruction {} has no op", i);
@@ -177,6 +196,7 @@ class Validator {
     if (n.workspace < -1 || n.workspace >= static_cast<int64_t>(p_.storages.size()) ||
         (n.workspace >= 0 && p_.storages[n.workspace]->kind <= StorageKind::Optimizer))
       return Bad("instruction {} '{}' has storage {} for its workspace", i, n.op, n.workspace);
+    RETURN_IF_ERROR(Workspace(n, i));
     if (n.source < -1 || n.source >= static_cast<int64_t>(p_.sources.size()))
       return Bad("instruction {} '{}' is from source line {}, which does not exist", i, n.op, n.source);
     if (n.phase > 2) return Bad("instruction {} '{}' belongs to the unknown phase {}", i, n.op, n.phase);

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 #include <vector>
 
 #include "runtime/package/checkpoint.h"
@@ -67,6 +68,17 @@ Status CheckTies(const Package& package, const Checkpoint& checkpoint, const std
                package.path(), "compile with --tie-embeddings, or give the checkpoint to the compiler with --weights"};
 }
 
+// The tensor by which a storage is loaded takes as many elements as there are bytes for, and no more than it has.
+Status CheckData(const Item& item, const program::StorageT& storage, const program::TensorT& tensor, const std::string& path) {
+  const std::optional<int64_t> numel = CheckedNumel(tensor.sizes);
+  const auto fits = [&](int64_t bytes, program::DType dtype) { return numel && *numel <= bytes / ByteSize(dtype); };
+  const bool stored = item.from == Item::From::kPackage && item.stored.data != nullptr;
+  if (fits(storage.bytes, tensor.dtype) && (!stored || fits(item.stored.bytes, item.stored.dtype))) return Ok();
+  return Error{Code::kBadInput,
+               fmt::format("'{}' with sizes {} does not fit its storage of {} bytes", storage.name, FormatSizes(tensor.sizes), storage.bytes),
+               path, "the package is damaged or was not made by autospc; compile it anew"};
+}
+
 Result<Plan> MakePlan(const Package& package, const WeightOptions& options) {
   const program::ProgramT& program = package.program();
   const ExportFacts facts = ReadExportFacts(program);
@@ -95,6 +107,7 @@ Result<Plan> MakePlan(const Package& package, const WeightOptions& options) {
     } else if (item.stored.data == nullptr) {
       missing.push_back(s.name);
     }
+    RETURN_IF_ERROR(CheckData(item, s, t, package.path()));
     plan.items.push_back(std::move(item));
   }
   if (!missing.empty()) {
@@ -152,16 +165,22 @@ std::map<int, bool> WrittenStorages(const program::ProgramT& program) {
   auto mark = [&](int64_t tensor) {
     if (tensor >= 0) written[program.tensors[tensor]->storage] = true;
   };
+  std::map<std::string, std::vector<bool>> known;
+  const auto written_arguments = [&](const std::string& op) -> const std::vector<bool>& {
+    const auto [it, fresh] = known.try_emplace(op);
+    if (fresh) it->second = exec::WrittenArguments(op);
+    return it->second;
+  };
   for (const auto& ins : program.instructions) {
     for (int out : ins->outputs) mark(out);
-    // "aten.add_.Tensor", "autosp.adamw_": writes to its operands.
-    const size_t dot = ins->op.find('.');
-    const std::string base = ins->op.substr(dot + 1, ins->op.find('.', dot + 1) - dot - 1);
-    if (!base.ends_with('_')) continue;
-    for (const auto& arg : ins->args) {
-      if (arg->kind == program::ArgKind::Tensor) mark(arg->tensor);
-      if (arg->kind == program::ArgKind::TensorList) {
-        for (int64_t t : arg->ints) mark(t);
+    // As the op's schema says, not its name: aten.add.out and batch norm write to operands too.
+    const std::vector<bool>& writes = written_arguments(ins->op);
+    for (size_t i = 0; i < std::min(ins->args.size(), writes.size()); ++i) {
+      const program::ArgT& arg = *ins->args[i];
+      if (!writes[i]) continue;
+      if (arg.kind == program::ArgKind::Tensor) mark(arg.tensor);
+      if (arg.kind == program::ArgKind::TensorList) {
+        for (int64_t t : arg.ints) mark(t);
       }
     }
   }

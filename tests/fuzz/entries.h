@@ -15,6 +15,7 @@ void Program(std::string_view bytes);      // a package's program: FlatBuffers' 
 void Package(std::string_view bytes);      // a whole package; see package_files.h
 void Pt2(std::string_view bytes);          // a .pt2: zip, configs, model.json, sizes bound, canonical passes
 void Executor(std::string_view bytes);     // a program that the validator accepts, loaded and run for two steps
+void Tokens(std::string_view bytes);        // a byte of options, then a token file, a safetensors batch, a stream
 void RunFlags(std::string_view bytes);      // autosp-run's arguments, a line each
 void CompileFlags(std::string_view bytes);  // autospc's
 

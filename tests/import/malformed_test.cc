@@ -6,64 +6,14 @@
 
 #include "compiler/import/import.h"
 #include "tests/import/pt2_builder.h"
+#include "tests/import/rich_model.h"
 
 namespace autospc::import {
 namespace {
 
-using testing::In;
 using testing::json;
-using testing::kS;
-using testing::MakeNode;
-using testing::Meta;
 using testing::Pt2Builder;
-using testing::T;
-
-// Every kind of thing that the reader knows.
-Pt2Builder RichModel() {
-  Pt2Builder b = testing::SmallModel();
-  b.Buffer("table", Meta({8, 4}), "tensor_0", false).Data("constants/tensor_0", std::string(128, '\0'));
-  b.graph()["sym_int_values"]["n"] = testing::Size(kS);
-  b.graph()["sym_float_values"]["f"] = {{"as_expr", {{"expr_str", "ToFloat(" + kS + ")"}}}};
-  b.Node(
-      "aten.view.default",
-      {In("self", T("linear")), In("size", {{"as_sym_ints", {{{"as_int", 2}}, {{"as_name", "n"}}, {{"as_int", -1}}}}})},
-      "v", Meta({2, kS, 4}));
-  b.Node("aten.mul.Tensor", {In("self", T("v")), In("other", {{"as_sym_float", {{"as_name", "f"}}}})}, "m",
-         Meta({2, kS, 4}));
-  b.Node("aten.slice.Tensor",
-         {In("self", T("b_table")), In("dim", {{"as_int", 0}}), In("end", {{"as_sym_int", {{"as_name", "n"}}}})},
-         "rows", Meta({kS, 4}));
-  b.Node("aten.arange.default", {In("end", {{"as_sym_int", {{"as_name", "n"}}}})}, "positions",
-         Meta({kS}, testing::kInt64));
-  b.Node("aten.embedding.default", {In("weight", T("rows")), In("indices", T("positions"))}, "e", Meta({kS, 4}));
-  b.Node("aten.add.Tensor", {In("self", T("m")), In("other", T("e"))}, "m2", Meta({2, kS, 4}));
-  b.Node("aten.cat.default",
-         {In("tensors", {{"as_tensors", {{{"name", "m2"}}, {{"name", "v"}}}}}), In("dim", {{"as_int", 2}})}, "c",
-         Meta({2, kS, 8}));
-  json body = testing::MakeGraph();
-  body["inputs"] = {T("arg"), {{"as_sym_int", {{"as_name", "k"}}}}};
-  body["outputs"] = json::array({T("r")});
-  body["nodes"] = {MakeNode("aten.relu.default", {In("self", T("arg"))}, {T("r")})};
-  body["tensor_values"] = {{"arg", Meta({2, kS, 8})}, {"r", Meta({2, kS, 8})}};
-  for (const bool autocast : {false, true}) {
-    std::vector<json> inputs = {In("", {{"as_bool", false}})};
-    if (autocast)
-      inputs = {In("", {{"as_string", "cpu"}}), In("", {{"as_scalar_type", 13}}), In("", {{"as_bool", true}}),
-                In("", {{"as_none", true}})};
-    inputs.push_back(In("", {{"as_graph", {{"name", "g"}, {"graph", body}}}}));
-    inputs.push_back(In("", T(autocast ? "r0" : "c")));
-    inputs.push_back(In("", {{"as_sym_int", {{"as_name", "n"}}}}));
-    const std::string result = autocast ? "r1" : "r0";
-    b.graph()["nodes"].push_back(MakeNode(
-        autocast ? "higher_order.wrap_with_autocast" : "higher_order.wrap_with_set_grad_enabled", inputs, {T(result)}));
-    b.graph()["tensor_values"][result] = Meta({2, kS, 8});
-  }
-  b.Node("aten.sum.default", {In("self", T("r1"))}, "total", Meta({}));
-  b.output_specs() = json::array();
-  b.Output("total");
-  b.output_specs().push_back({{"buffer_mutation", {{"arg", {{"name", "total"}}}, {"buffer_name", "table"}}}});
-  return b;
-}
+using testing::RichModel;
 
 void Collect(const json& v, const json::json_pointer& at, std::vector<json::json_pointer>* out) {
   out->push_back(at);

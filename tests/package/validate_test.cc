@@ -72,6 +72,8 @@ TEST(Validate, EachFaultIsFound) {
       {"output", [](P p) { p.instructions[0]->outputs[0] = 99; }, "writes to tensor 99"},
       {"workspace", [](P p) { p.instructions[1]->workspace = 9; }, "storage 9 for its workspace"},
       {"workspace that persists", [](P p) { p.instructions[1]->workspace = 0; }, "storage 0 for its workspace"},
+      {"workspace on a result", [](P p) { p.storages[8]->arena_offset = 64; }, "works in storage 8"},
+      {"workspace on an operand", [](P p) { p.storages[8]->arena_offset = 0; }, "works in storage 8"},
       {"source", [](P p) { p.instructions[1]->source = 2; }, "source line 2"},
       {"phase", [](P p) { p.instructions[1]->phase = 3; }, "unknown phase 3"},
       {"input", [](P p) { p.inputs[0]->tensor = 5; }, "input 'ids'"},
