@@ -55,7 +55,11 @@ class Fit {
     rows_ = good_ ? x.numel() / n_ : 0;
   }
   Fit& Like(const at::Tensor& t) { return Is(!t.defined() || (t.sizes() == x_.sizes() && t.scalar_type() == x_.scalar_type())); }
-  Fit& Row(const at::Tensor& t) { return Is(!t.defined() || (t.numel() == n_ && t.scalar_type() == x_.scalar_type())); }
+  // Of the input's type, or float32 beside a narrower one.
+  Fit& Row(const at::Tensor& t) {
+    const bool wide = t.defined() && t.scalar_type() == at::kFloat && c10::elementSize(x_.scalar_type()) < 4;
+    return Is(!t.defined() || (t.numel() == n_ && (wide || t.scalar_type() == x_.scalar_type())));
+  }
   Fit& OfRow(const at::Tensor& t) { return Is(!t.defined() || (t.numel() == n_ && c10::isFloatingType(t.scalar_type()))); }
   Fit& OfRows(const at::Tensor& t) { return Is(!t.defined() || (t.numel() == rows_ && c10::isFloatingType(t.scalar_type()))); }
   Fit& There(const at::Tensor& t) { return Is(t.defined()); }

@@ -240,7 +240,13 @@ Status LoadWeights(const Package& package, const WeightOptions& options, exec::E
       const at::Tensor whole = at::empty(t.sizes, at::TensorOptions().dtype(at::kFloat));
       RETURN_IF_ERROR(ReadItem(item, s, t, program::DType::Float32, target.numel(), options.seed, whole.data_ptr()));
       target.copy_(whole);
-      StartMaster(program, master->second, whole, executor);
+      try {
+        StartMaster(program, master->second, whole, executor);
+      } catch (const c10::Error& e) {
+        return Error{Code::kBadInput,
+                     fmt::format("a master's shape is not its parameter's: {}", e.what_without_backtrace()), package.path(),
+                     "the package is damaged or was not made by autospc; compile it anew"};
+      }
       continue;
     }
     // Row-major bytes go straight to their place, others by way of a copy.

@@ -25,9 +25,16 @@ TEST(JsonText, AKeyTwiceIsAnError) {
 
 // Nesting as deep as the input is long must not exhaust the stack.
 TEST(JsonText, DeepNesting) {
-  const int kDepth = 1000000;
-  EXPECT_TRUE(ParseJson(std::string(kDepth, '[') + std::string(kDepth, ']'), "").ok());
-  EXPECT_FALSE(ParseJson(std::string(kDepth, '['), "").ok());
+  const auto nested = [](int depth) { return std::string(depth, '[') + std::string(depth, ']'); };
+  EXPECT_TRUE(ParseJson(nested(kMaxJsonDepth), "").ok());
+  for (const std::string& deep : {nested(kMaxJsonDepth + 1), nested(1000000), std::string(1000000, '{')}) {
+    const auto parsed = ParseJson(deep, "here");
+    ASSERT_FALSE(parsed.ok());
+    EXPECT_NE(parsed.error().what.find("deep"), std::string::npos);
+    EXPECT_EQ(parsed.error().where, "here");
+  }
+  // Brackets in texts are no nesting.
+  EXPECT_TRUE(ParseJson("\"\\\"" + std::string(5000, '[') + "\"", "").ok());
 }
 
 TEST(JsonText, TypedMembers) {

@@ -100,6 +100,42 @@ TEST(MalformedModel, Configs) {
   }
 }
 
+// What is compared or copied goes down as deep as it is nested: an autocast region cut in two, whose modes are compared.
+TEST(MalformedModel, NestedToTheStacksEnd) {
+  const std::string deep = std::string(500000, '[') + std::string(500000, ']');
+  for (const char* member : {"m/models/model.json", "m/data/weights/model_weights_config.json"}) {
+    auto members = RichModel().Members();
+    for (auto& [name, data] : members) {
+      if (name == member) data.insert(data.rfind('}'), ", \"deep\": " + deep);
+    }
+    const testing::TempFolder folder;
+    testing::WriteFile(folder / "m.pt2", testing::Zip(members));
+    const auto model = ImportPt2(folder / "m.pt2");
+    ASSERT_FALSE(model.ok()) << member;
+    EXPECT_EQ(model.error().code, Code::kBadInput);
+    EXPECT_NE(model.error().what.find("deep"), std::string::npos) << model.error().Format();
+  }
+}
+
+// One element said again and again (stride 0): its file does not bound what it takes.
+TEST(MalformedModel, ExpandedWithoutEnd) {
+  for (const int64_t rows : {int64_t{1} << 40, int64_t{1} << 62}) {
+    Pt2Builder b = testing::SmallModel();
+    json& meta = b.weights["lin.weight"]["tensor_meta"];
+    meta["sizes"] = {testing::Size(rows), testing::Size(4)};
+    meta["strides"] = {testing::Size(0), testing::Size(1)};
+    const auto model = b.Import();
+    if (!model.ok()) {
+      EXPECT_NE(model.error().what.find("impossible sizes"), std::string::npos) << model.error().Format();
+      continue;
+    }
+    const auto data = ReadWeight(model->weights.at("lin.weight"));
+    ASSERT_FALSE(data.ok());
+    EXPECT_EQ(data.error().code, Code::kBadInput);
+    EXPECT_NE(data.error().what.find("repeated"), std::string::npos) << data.error().Format();
+  }
+}
+
 // Bytes of the whole file changed at random (seeded).
 TEST(MalformedModel, RandomBytes) {
   const std::string good = testing::Zip(RichModel().Members());

@@ -88,5 +88,12 @@ TEST(DType, SafetensorsNames) {
   EXPECT_FALSE(FromSafetensorsName(""));
 }
 
+TEST(DType, SizesThatAreNone) {
+  EXPECT_EQ(CheckedNumel({0, int64_t{1} << 62, 8}), 0);
+  EXPECT_EQ(CheckedNumel({0, -1}), std::nullopt) << "behind a zero as well";
+  EXPECT_EQ(CheckedNumel({int64_t{1} << 62, 8}), std::nullopt);
+  EXPECT_EQ(ContiguousStrides({0, int64_t{1} << 62, int64_t{1} << 62}).size(), 3u);
+}
+
 }  // namespace
 }  // namespace autospc

@@ -4,9 +4,12 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <filesystem>
 #include <fstream>
+#include <nlohmann/json.hpp>
 #include <stdexcept>
 
+#include "runtime/base/sha256.h"
 #include "runtime/package/seeded_init.h"
 #include "tests/exec/programs.h"
 #include "tests/package/temp_folder.h"
@@ -55,7 +58,7 @@ TEST(SeededInitTest, VectorsAndBuffersByName) {
 
 TEST(WrittenStoragesTest, OperandsOfWritingOpsResultsAndUpdates) {
   program::ProgramT p;
-  for (const char* name : {"p", "frozen", "mean", "x"}) {
+  for (const char* name : {"p", "frozen", "mean", "x", "out"}) {
     auto s = std::make_unique<program::StorageT>();
     s->name = name;
     s->kind = StorageKind::Parameter;
@@ -76,6 +79,13 @@ TEST(WrittenStoragesTest, OperandsOfWritingOpsResultsAndUpdates) {
   };
   add("aten.exp.default", 1, {3});
   add("autosp.sgd_", 0, {});
+  // By what the schema says: the third argument of add.out is written to.
+  add("aten.add.out", 1, {});
+  for (const auto& [kind, tensor] : {std::pair(program::ArgKind::Tensor, 1), {program::ArgKind::Int, -1}, {program::ArgKind::Tensor, 4}}) {
+    p.instructions.back()->args.push_back(std::make_unique<program::ArgT>());
+    p.instructions.back()->args.back()->kind = kind;
+    p.instructions.back()->args.back()->tensor = tensor;
+  }
   auto update = std::make_unique<program::OutputT>();
   update->kind = program::OutputKind::BufferUpdate;
   update->name = "mean";
@@ -86,6 +96,50 @@ TEST(WrittenStoragesTest, OperandsOfWritingOpsResultsAndUpdates) {
   EXPECT_EQ(written.count(1), 0u);
   EXPECT_EQ(written.count(2), 1u);
   EXPECT_EQ(written.count(3), 1u);
+  EXPECT_EQ(written.count(4), 1u);
+}
+
+// A program whose first tensor of a parameter has more elements than its data: what is behind the data is not read.
+TEST(LoadWeightsTest, DataShorterThanItsTensor) {
+  TempFolder folder;
+  exec::ProgramBuilder b;
+  const int w = b.Tensor(at::kDouble, {2}, {}, StorageKind::Parameter, "w");
+  b.Add("aten.mul_.Scalar", {b.T(w), b.F(2)}, {});
+  b.program().format_version = kFormatVersion;
+  b.program().device = "cpu";
+  const std::vector<double> data = {1, 2};
+  Spill(folder / "w.bin", std::string(reinterpret_cast<const char*>(data.data()), 16));
+  PackageContents contents;
+  contents.weights.push_back({"w", DType::Float64, {2}, {1}, folder / "w.bin", 0, 16});
+  ASSERT_TRUE(WritePackage(b.program(), contents, folder / "p").ok());
+  // The weights of that package under a program that reads them byte by byte, all but one.
+  b.program().tensors[0]->dtype = DType::Int8;
+  b.program().tensors[0]->sizes = {15};
+  ASSERT_TRUE(WritePackage(b.program(), {}, folder / "q").ok());
+  auto good = Package::Open(folder / "p"), bad = Package::Open(folder / "q");
+  ASSERT_TRUE(good.ok() && bad.ok());
+  for (const Blob& blob : good->blobs()) {
+    if (blob.type != kWeightsType) continue;
+    const std::string hex = blob.digest.substr(blob.digest.find(':') + 1);
+    std::filesystem::copy_file(folder / "p" + "/blobs/sha256/" + hex, folder / "q" + "/blobs/sha256/" + hex);
+    // Its manifest with a layer more.
+    const std::string index_path = folder / "q" + "/index.json";
+    auto index = nlohmann::json::parse(Slurp(index_path));
+    const std::string old = index["manifests"][0]["digest"].get<std::string>().substr(7);
+    auto manifest = nlohmann::json::parse(Slurp(folder / "q" + "/blobs/sha256/" + old));
+    manifest["layers"].push_back({{"mediaType", blob.type}, {"digest", blob.digest}, {"size", blob.bytes}});
+    const std::string text = manifest.dump();
+    Spill(folder / "q" + "/blobs/sha256/" + Sha256Hex(text), text);
+    index["manifests"][0]["digest"] = "sha256:" + Sha256Hex(text);
+    index["manifests"][0]["size"] = text.size();
+    Spill(index_path, index.dump());
+  }
+  bad = Package::Open(folder / "q");
+  ASSERT_TRUE(bad.ok()) << bad.error().Format();
+  const Status checked = CheckWeights(*bad, {});
+  ASSERT_FALSE(checked.ok());
+  EXPECT_EQ(checked.error().code, Code::kBadInput);
+  EXPECT_NE(checked.error().what.find("does not fit its storage"), std::string::npos) << checked.error().Format();
 }
 
 // A package of one bfloat16 parameter of 5 elements under an optimiser: its float32 master, whole or (ZeRO) in blocks
