@@ -8,6 +8,8 @@
 #include "compiler/import/guards.h"
 #include "compiler/import/import.h"
 #include "compiler/import/position_tables.h"
+#include "passes/ir/verifier.h"
+#include "runtime/base/bytes.h"
 
 namespace autospc::import {
 namespace {
@@ -251,6 +253,10 @@ class Binder {
                      "choose a longer sequence"};
     }
     for (Expr& e : v.strides) RETURN_IF_ERROR(Evaluate(&e));
+    if (!ir::IsCountable(v)) {
+      return Error{Code::kBadInput, fmt::format("'{}' would take more than {}", v.name, FormatBytes(ir::kMaxValueBytes)), "",
+                   "choose a shorter sequence or a smaller batch"};
+    }
     return Ok();
   }
 

@@ -205,6 +205,7 @@ class Verifier {
       Expression(e, ref);
       if (e.is_const() && e.value() < 0) Report("{} has the stride {}", ref, e.value());
     }
+    if (!IsCountable(v)) Report("{} has more than {} bytes", ref, kMaxValueBytes);
     if (v.byte_offset < 0) Report("{} has the offset {}", ref, v.byte_offset);
     if (v.base != kNoValue) Base(v);
     if (!v.placement.is_none()) OnePlacement(v, v.placement);
@@ -341,6 +342,14 @@ class Verifier {
 };
 
 }  // namespace
+
+bool IsCountable(const Value& value) {
+  int64_t bytes = ByteSize(value.dtype);
+  for (const Expr& e : value.sizes) {
+    if (e.is_const() && e.value() > 0 && (__builtin_mul_overflow(bytes, e.value(), &bytes) || bytes > kMaxValueBytes)) return false;
+  }
+  return true;
+}
 
 std::vector<std::string> Verify(const Graph& graph) { return Verifier(graph).Run(); }
 

@@ -15,6 +15,12 @@ namespace autospc::ir {
 // storage, outputs, and that either all values have a placement or none. Empty: all is well.
 std::vector<std::string> Verify(const Graph& graph);
 
+// The most bytes that a value may have, its zero sizes counted as ones: more than any machine holds, and little enough that
+// what passes and plans add up over all values stays within 64 bits.
+inline constexpr int64_t kMaxValueBytes = int64_t{1} << 50;
+// False for constant sizes beyond that; true where a size is not known yet.
+bool IsCountable(const Value& value);
+
 // The first violations of Verify as one error (kFailed: a pass of ours broke the graph); ok if there is none.
 Status VerifyOrError(const Graph& graph, std::string_view after_pass);
 // The same for a list of violations, of Verify or VerifyPlacements.

@@ -56,6 +56,12 @@ Pt2Builder TwoInputs() {
   return b;
 }
 
+// Bytes are counted in 64 bits everywhere behind: what would leave them is refused here.
+TEST(Bind, MoreThanCanBeCounted) {
+  ExpectError(TwoInputs(), Flags(int64_t{1} << 40, int64_t{1} << 40, {"labels:1"}), Code::kBadInput,
+              {"would take more than", "choose a shorter sequence"});
+}
+
 TEST(Bind, EveryExpressionBecomesANumber) {
   Model m;
   const auto bound = Bind(SmallModel(), Flags(61), &m);

@@ -64,6 +64,7 @@ INSTANTIATE_TEST_SUITE_P(
               }},
         Fault{"aten.sum.default of %l uses symbol 'q', which is not declared",
               [](Graph& g) { Producer(g, "l").args[1] = Arg::Ints({Expr::Symbol("q")}); }},
+        Fault{"%y has more than 1125899906842624 bytes", [](Graph& g) { Val(g, "y").sizes[0] = Expr(int64_t{1} << 47); }},
         Fault{"%y uses symbol 'q', which is not declared", [](Graph& g) { Val(g, "y").sizes[0] = Expr::Symbol("q"); }},
         Fault{"aten.sum.default of %l has 'mul(s)', which is no size expression",
               [](Graph& g) { Producer(g, "l").args[1] = Arg::Int(Expr::Make(Expr::Op::kMul, {Expr::Symbol("s")})); }},
