@@ -211,7 +211,7 @@ Result<int> RunMain(const std::vector<std::string>& arguments) {
   options.package = flags.Get<std::string>("package");
   RETURN_IF_ERROR(ReadJobFlags(flags, &options.job));
   options.golden = flags.Get<std::string>("golden");
-  options.rtol = flags.Get<double>("rtol");
+  ASSIGN_OR_RETURN(options.rtol, cli::Finite("--rtol", flags.Get<double>("rtol")));
   options.write_golden = flags.Get<std::string>("write-golden");
   ASSIGN_OR_RETURN(options.steps, cli::InRange("--steps", flags.Get<int64_t>("steps"), 0, int64_t{1} << 40));
   RETURN_IF_ERROR(ReadLearningRate(flags, &options));

@@ -73,8 +73,8 @@ Status ReadModelFlags(const cli::Flags& flags, autospc::CompileOptions* options)
     context.dtype = "bf16";
   }
   context.strict = flags.Has("strict");
-  context.clip_norm = flags.Get<double>("clip-norm");
-  context.weight_decay = flags.Get<double>("weight-decay");
+  ASSIGN_OR_RETURN(context.clip_norm, cli::Finite("--clip-norm", flags.Get<double>("clip-norm")));
+  ASSIGN_OR_RETURN(context.weight_decay, cli::Finite("--weight-decay", flags.Get<double>("weight-decay")));
   if (flags.Has("memory-budget")) {
     ASSIGN_OR_RETURN(context.memory_budget, cli::Bytes("--memory-budget", flags.Get<std::string>("memory-budget")));
     if (context.memory_budget == 0) return Error{Code::kUsage, "--memory-budget 0 holds nothing", "", "leave it out for no limit"};

@@ -109,8 +109,8 @@ Result<PassContext> MakeContext(const Flags& flags) {
                                             {"auto", "none", "full", "layers", "autosp"}));
   ASSIGN_OR_RETURN(context.dtype, OneOf("--dtype", flags.Get<std::string>("dtype"), {"", "bf16"}));
   context.strict = flags.Has("strict");
-  context.clip_norm = flags.Get<double>("clip-norm");
-  context.weight_decay = flags.Get<double>("weight-decay");
+  ASSIGN_OR_RETURN(context.clip_norm, Finite("--clip-norm", flags.Get<double>("clip-norm")));
+  ASSIGN_OR_RETURN(context.weight_decay, Finite("--weight-decay", flags.Get<double>("weight-decay")));
   if (flags.Has("constants")) {
     context.constants =
         [folder = flags.Get<std::string>("constants")](const std::string& name) -> Result<std::vector<uint8_t>> {

@@ -6,6 +6,7 @@
 #include <boost/any.hpp>
 #include <boost/program_options/parsers.hpp>
 #include <charconv>
+#include <cmath>
 #include <exception>
 #include <new>
 #include <numeric>
@@ -142,6 +143,11 @@ std::string Nearest(std::string_view word, const std::vector<std::string>& candi
 Result<int64_t> InRange(std::string_view flag, int64_t value, int64_t least, int64_t most) {
   if (value >= least && value <= most) return value;
   return Usage(fmt::format("'{}' is {}", flag, value), fmt::format("it lies between {} and {}", least, most));
+}
+
+Result<double> Finite(std::string_view flag, double value) {
+  if (std::isfinite(value)) return value;
+  return Usage(fmt::format("'{}' is {}", flag, value), "give a finite number");
 }
 
 Result<std::string> OneOf(std::string_view flag, const std::string& value, const std::vector<std::string>& choices) {

@@ -48,6 +48,7 @@ std::string Nearest(std::string_view word, const std::vector<std::string>& candi
 
 // Values that a type alone does not check; `flag` with its dashes. All kUsage.
 Result<int64_t> InRange(std::string_view flag, int64_t value, int64_t least, int64_t most);
+Result<double> Finite(std::string_view flag, double value);  // neither infinite nor NaN
 Result<std::string> OneOf(std::string_view flag, const std::string& value, const std::vector<std::string>& choices);
 Result<int64_t> Bytes(std::string_view flag, const std::string& value);                 // "80GiB"
 Result<std::vector<int64_t>> IntList(std::string_view flag, const std::string& value);  // "1,2,4"

@@ -86,9 +86,10 @@ class Binder {
     for (const std::string& text : bindings_.shard) {
       const size_t colon = text.rfind(':');
       int dim = -1;
-      const char* end = text.data() + text.size();
-      if (colon == text.npos || colon == 0 || std::from_chars(text.data() + colon + 1, end, dim).ptr != end ||
-          colon + 1 == text.size()) {
+      const char* const end = text.data() + text.size();
+      const bool split = colon != text.npos && colon > 0 && colon + 1 < text.size();
+      const auto [behind, failed] = std::from_chars(split ? text.data() + colon + 1 : end, end, dim);
+      if (!split || failed != std::errc() || behind != end) {
         return Error{Code::kUsage, fmt::format("--shard {} is not INPUT:DIM", text), "",
                      "for example --shard input_ids:1"};
       }

@@ -199,6 +199,10 @@ Result<std::vector<std::pair<std::string, TensorMeta>>> GraphReader::ReadResults
 
 Status GraphReader::AddOp(const OpSchema& schema, ReadArgs read, const json& node, Scope* scope) {
   ASSIGN_OR_RETURN(const auto results, ReadResults(node.at("outputs"), *scope));
+  if (schema.results >= 0 && static_cast<size_t>(schema.results) != results.size()) {
+    return Error{Code::kBadInput, fmt::format("{} makes {} results, and the file records {}", schema.name, schema.results, results.size()),
+                 "", "export with the torch release that this build uses"};
+  }
   if (!results.empty()) {
     ResolveMinusOne(schema.name, results[0].second, &read.args);
     if (!scope->autocast.empty()) RETURN_IF_ERROR(Autocast(schema, results[0].second.dtype, *scope, &read.args));

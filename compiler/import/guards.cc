@@ -60,7 +60,12 @@ class Evaluator {
     }
     return v;
   }
-  double Not() { return Take("not") ? (Not() == 0 ? 1 : 0) : Comparison(); }
+  double Not() {
+    bool negate = false;  // in a loop: a text may hold any number of them
+    while (Take("not")) negate = !negate;
+    const double v = Comparison();
+    return negate ? (v == 0 ? 1 : 0) : v;
+  }
 
   double Comparison() {
     double left = Sum();
@@ -161,7 +166,7 @@ class Evaluator {
     Need("[");
     const double dim = Sum();
     Need("]");
-    if (failed_ || input == sizes_.end() || dim < 0 || dim >= static_cast<double>(input->second.size())) return Fail();
+    if (failed_ || input == sizes_.end() || !(dim >= 0 && dim < static_cast<double>(input->second.size()))) return Fail();
     return static_cast<double>(input->second[static_cast<size_t>(dim)]);
   }
 

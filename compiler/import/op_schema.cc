@@ -147,6 +147,10 @@ std::unique_ptr<OpSchema> Read(std::string_view name) {
     if (a.default_value()) p.default_value = Default(*a.default_value(), p.type);
     schema->parameters.push_back(std::move(p));
   }
+  schema->results = static_cast<int>(op->schema().returns().size());
+  for (const c10::Argument& r : op->schema().returns()) {
+    if (r.type()->kind() != c10::TypeKind::TensorType) schema->results = -1;
+  }
   schema->dynamic_shape = op->hasTag(at::Tag::dynamic_output_shape);
   schema->autocast_cpu = op->hasKernelForDispatchKey(c10::DispatchKey::AutocastCPU);
   schema->autocast_cuda = op->hasKernelForDispatchKey(c10::DispatchKey::AutocastCUDA);

@@ -38,6 +38,7 @@ struct Parameter {
 struct OpSchema {
   std::string name;  // "aten.add.Tensor"
   std::vector<Parameter> parameters;
+  int results = -1;            // tensors that it returns; -1: a list of any length
   bool dynamic_shape = false;  // LibTorch's tag: the shape of its result may depend on data
   bool autocast_cpu = false;   // the dispatcher holds a cast for it, in autocast on CPU and on CUDA
   bool autocast_cuda = false;

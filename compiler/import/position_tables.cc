@@ -42,6 +42,8 @@ class Checker {
     for (const ir::NodeId id : graph_.nodes()) {
       const Node& node = graph_.node(id);
       const std::string_view op = ir::ShortName(node.op);
+      // In the order of the graph, so that no chain of ops is followed down the stack.
+      for (const ValueId v : node.results) (void)Range(v);
       if (op == "embedding" && node.args.size() >= 2 && node.args[1].is_value()) {
         RETURN_IF_ERROR(CheckLookup(node, node.args[0], 0, node.args[1].value));
       } else if (op == "index_select" && node.args.size() == 3 && node.args[2].is_value()) {
@@ -52,7 +54,7 @@ class Checker {
           if (node.args[1].values[d] != ir::kNoValue)
             RETURN_IF_ERROR(CheckLookup(node, node.args[0], static_cast<int>(d), node.args[1].values[d]));
         }
-      } else if (op == "slice" && node.args.size() == 5 && node.args[0].is_value()) {
+      } else if (op == "slice" && node.args.size() == 5 && node.args[0].is_value() && KeepsRank(node)) {
         RETURN_IF_ERROR(CheckSlice(node));
       }
     }
@@ -60,6 +62,11 @@ class Checker {
   }
 
  private:
+  // What the file has recorded of a result need not be what the op makes.
+  bool KeepsRank(const Node& node) const {
+    return node.results.size() == 1 && graph_.value(node.results[0]).rank() == graph_.value(node.args[0].value).rank();
+  }
+
   // The name of the parameter or buffer behind a value; "" if something was computed.
   std::string TableName(ValueId v) const {
     while (const Node* node = graph_.producer(v)) {
@@ -131,7 +138,8 @@ class Checker {
       int64_t start = 0, step = 1;
       if (node.op != "aten.arange.default" && !Number(node.args[0], &start)) return std::nullopt;
       if (node.op == "aten.arange.start_step" && !Number(node.args[2], &step)) return std::nullopt;
-      const int64_t last = start + step * (result.numel() - 1);
+      int64_t last = 0;
+      if (__builtin_mul_overflow(step, result.numel() - 1, &last) || __builtin_add_overflow(start, last, &last)) return std::nullopt;
       return Interval{std::min(start, last), std::max(start, last)};
     }
     if (op == "ones" || op == "new_ones" || op == "ones_like") return Interval{1, 1};
@@ -143,13 +151,16 @@ class Checker {
     if (!node.args[0].is_value()) return std::nullopt;
     const ValueId operand = node.args[0].value;
     if (KeepsValues(node.op)) return Range(operand);
-    if (op == "slice") return SliceRange(node, operand);
+    if (op == "slice") return KeepsRank(node) && node.args.size() == 5 ? SliceRange(node, operand) : std::nullopt;
     if (op == "cumsum") {
       const auto x = Range(operand);
       const ir::Value& from = graph_.value(operand);
       const int64_t dim = node.args[1].int_value() + (node.args[1].int_value() < 0 ? from.rank() : 0);
-      if (!x || x->min != x->max || x->min < 0 || dim < 0 || dim >= from.rank()) return std::nullopt;
-      return Interval{x->min, x->min * from.sizes[dim].value()};
+      int64_t last = 0;
+      if (!x || x->min != x->max || x->min < 0 || dim < 0 || dim >= from.rank() ||
+          __builtin_mul_overflow(x->min, from.sizes[dim].value(), &last))
+        return std::nullopt;
+      return Interval{x->min, last};
     }
     if (op == "add" || op == "sub" || op == "mul") return Arithmetic(op, node);
     return std::nullopt;
@@ -164,7 +175,7 @@ class Checker {
     const int64_t size = from.sizes[dim].value(), length = to.sizes[dim].value();
     if (size == length) return x;
     // The dim that the positions run along, one by one.
-    if (size != x->max - x->min + 1 || size != from.numel() || node.args[4].int_value() != 1) return std::nullopt;
+    if (static_cast<uint64_t>(size) != static_cast<uint64_t>(x->max) - static_cast<uint64_t>(x->min) + 1 || size != from.numel() || node.args[4].int_value() != 1) return std::nullopt;
     int64_t start = node.args[2].is_none() ? 0 : node.args[2].int_value();
     if (start < 0) start += size;
     start = std::clamp<int64_t>(start, 0, size);
@@ -184,9 +195,16 @@ class Checker {
       return std::nullopt;
     }
     if (!x || (node.args.size() > 2 && !Number(node.args[2], &alpha))) return std::nullopt;
-    if (op == "mul") return c >= 0 ? Interval{x->min * c, x->max * c} : Interval{x->max * c, x->min * c};
-    c *= op == "sub" ? -alpha : alpha;
-    return Interval{x->min + c, x->max + c};
+    Interval made;
+    bool over = false;
+    if (op == "mul") {
+      over = __builtin_mul_overflow(x->min, c, &made.min) || __builtin_mul_overflow(x->max, c, &made.max);
+      if (c < 0) std::swap(made.min, made.max);
+    } else {
+      over = __builtin_mul_overflow(c, op == "sub" ? -alpha : alpha, &c) || __builtin_add_overflow(x->min, c, &made.min) ||
+             __builtin_add_overflow(x->max, c, &made.max);
+    }
+    return over ? std::nullopt : std::optional(made);
   }
 
   const Graph& graph_;

@@ -27,9 +27,10 @@ std::string StorageKey(const Payload& p) {
                      fmt::join(p.source.sizes, ","), fmt::join(p.source.strides, ","));
 }
 
+// Of parameters, buffers and constants: a user's input may have a name of theirs.
 std::vector<ir::GraphInput>::iterator FindInput(ir::Graph* graph, const std::string& name) {
   return std::find_if(graph->inputs.begin(), graph->inputs.end(),
-                      [&](const ir::GraphInput& in) { return in.name == name; });
+                      [&](const ir::GraphInput& in) { return in.name == name && in.kind != ir::InputKind::kUser; });
 }
 
 // Both are inputs of one shape and type.
@@ -54,6 +55,9 @@ Status Signature::AddTensorInput(const std::string& placeholder, ir::GraphInput 
                                  const std::map<std::string, Payload>& payloads, Scope* scope, GraphReader* reader) {
   ASSIGN_OR_RETURN(const TensorMeta meta, scope->Meta(placeholder));
   input.requires_grad = input.kind == ir::InputKind::kParameter && meta.requires_grad;
+  if (!names_.emplace(input.kind == ir::InputKind::kUser, input.name).second) {
+    return Again(fmt::format("the signature has two inputs named '{}'", input.name));
+  }
   if (input.kind != ir::InputKind::kUser) {
     const auto it = payloads.find(input.name);
     if (it == payloads.end() || !it->second.has_data) {

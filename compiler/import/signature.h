@@ -4,7 +4,9 @@
 
 #include <map>
 #include <nlohmann/json_fwd.hpp>
+#include <set>
 #include <string>
+#include <utility>
 
 #include "compiler/import/archive.h"
 #include "compiler/import/graph_reader.h"
@@ -36,6 +38,7 @@ class Signature {
   const nlohmann::json& module_;
   const Archive& archive_;
   Model* model_;
+  std::set<std::pair<bool, std::string>> names_;         // of inputs: whether the user's, the name
   std::map<std::string, std::string> first_of_storage_;  // a storage and a view of it -> the first name that has it
   std::map<std::string, std::string> no_data_;           // inputs without data: name -> member
 };

@@ -7,7 +7,7 @@ namespace autospc::canonical {
 namespace {
 
 constexpr int kBudget = 100000;  // elements computed for one score shape; a mask needs some hundred
-constexpr int kMaxDepth = 2000;  // nodes on one path
+constexpr int kMaxDepth = 300;   // nodes on one path: each takes some KiB of the stack, and a mask has dozens
 
 bool IsInteger(DType dtype) { return !IsFloating(dtype); }
 

@@ -124,6 +124,7 @@ TEST(Bind, Shard) {
   ExpectError(b, Flags(5, {}, {"x"}), Code::kUsage, {"--shard x", "INPUT:DIM"});
   ExpectError(b, Flags(5, {}, {"x:one"}), Code::kUsage, {"--shard x:one"});
   ExpectError(b, Flags(5, {}, {":1"}), Code::kUsage, {"--shard :1"});
+  ExpectError(b, Flags(5, {}, {"x:99999999999999999999"}), Code::kUsage, {"--shard x:99999999999999999999", "INPUT:DIM"});
   ExpectError(b, Flags(5, {}, {"y:1"}), Code::kBadInput, {"no input 'y'", "x"});
   ExpectError(b, Flags(5, {}, {"x:3"}), Code::kBadInput, {"has 3 dims"});
 }
@@ -253,6 +254,10 @@ TEST(Guards, Expressions) {
   }
   EXPECT_EQ(eval((std::string(100000, '(') + "1").c_str()), std::nullopt);
   EXPECT_EQ(eval((std::string(100000, '-') + "1").c_str()), std::nullopt);
+  std::string negated;
+  for (int i = 0; i < 300001; ++i) negated += "not ";
+  EXPECT_EQ(eval((negated + "False").c_str()), true);
+  EXPECT_EQ(eval("L['ids'].size()[2 ** 1024 - 2 ** 1024] == 2"), std::nullopt) << "no number at all";
 }
 
 TEST(Guards, AFailedGuardIsAnError) {

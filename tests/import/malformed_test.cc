@@ -136,6 +136,25 @@ TEST(MalformedModel, ExpandedWithoutEnd) {
   }
 }
 
+// A slice whose recorded result has not its operand's dims, or is not there; two inputs of one name.
+TEST(MalformedModel, ResultsThatTheOpDoesNotMake) {
+  Pt2Builder flat = RichModel();
+  flat.graph()["tensor_values"]["rows"] = testing::Meta({});
+  Try(flat, "a slice of rank 0");
+  Pt2Builder none = RichModel();
+  for (json& node : none.graph()["nodes"]) {
+    if (node["target"] == "torch.ops.aten.slice.Tensor") node["outputs"] = json::array();
+  }
+  auto model = none.Import();
+  ASSERT_FALSE(model.ok());
+  EXPECT_NE(model.error().what.find("makes 1 results, and the file records 0"), std::string::npos) << model.error().Format();
+  Pt2Builder twice = RichModel();
+  twice.input_specs().push_back(json(twice.input_specs()[0]));
+  model = twice.Import();
+  ASSERT_FALSE(model.ok());
+  EXPECT_NE(model.error().what.find("two inputs named 'lin.weight'"), std::string::npos) << model.error().Format();
+}
+
 // Bytes of the whole file changed at random (seeded).
 TEST(MalformedModel, RandomBytes) {
   const std::string good = testing::Zip(RichModel().Members());
