@@ -2,6 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <new>
+#include <stdexcept>
+
 namespace autospc::cli {
 namespace {
 
@@ -89,7 +93,15 @@ TEST(Nearest, IsTheLeastEditDistanceIfItIsSmall) {
   EXPECT_EQ(Nearest("ab", {}), "");
 }
 
+TEST(Guarded, WhatNobodyHasMetIsAnErrorToo) {
+  EXPECT_EQ(Guarded([] { return 3; }), 3);
+  EXPECT_EQ(Guarded([]() -> int { throw std::bad_alloc(); }), 1);
+  EXPECT_EQ(Guarded([]() -> int { throw std::runtime_error("of a library"); }), 1);
+}
+
 TEST(Values, AreChecked) {
+  EXPECT_EQ(*Finite("--lr", 0.5), 0.5);
+  for (const double none : {std::nan(""), HUGE_VAL, -HUGE_VAL}) EXPECT_EQ(Finite("--lr", none).error().code, Code::kUsage);
   EXPECT_EQ(*InRange("--ranks", 3, 1, 8), 3);
   EXPECT_EQ(InRange("--ranks", 0, 1, 8).error().Format(), "error: '--ranks' is 0\n  hint: it lies between 1 and 8");
   EXPECT_EQ(*OneOf("--strategy", "ulysses", {"ulysses", "ring"}), "ulysses");
