@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "cli/autosp_run_see.h"
 #include "cli/flags.h"
 #include "runtime/train/run.h"
 
@@ -24,6 +25,7 @@ constexpr char kHelp[] =
     "  autosp-run --nproc-per-node P PACKAGE --data FILE... --steps N  train\n"
     "  autosp-run --nproc-per-node P PACKAGE --golden FILE             compare loss and gradients\n"
     "  autosp-run --nproc-per-node P PACKAGE --golden FILE --steps N   train on the file's batch\n"
+    "  autosp-run plot metrics.jsonl -o loss.svg                       draw what --metrics wrote\n"
     "\n"
     "Without --nproc-per-node it is one rank, as RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT (torchrun\n"
     "--no-python), SLURM_* or OMPI_* say. Exit codes: 0 ok, 1 comparison failed, 2 usage, 3 bad input,\n"
@@ -84,7 +86,8 @@ po::options_description RunFlags() {
   add("limit-data", "let a step take 32 MiB besides its arena (RLIMIT_DATA)");
   add("time-ops", "print seconds by op");
   add("json", "print results as JSON lines");
-  add("help,h", "this text");
+  cli::AddSeeFlags(&flags);
+  flags.add_options()("help,h", "this text");
   return flags;
 }
 
@@ -232,6 +235,7 @@ Result<int> RunMain(const std::vector<std::string>& arguments) {
   options.limit_data = flags.Has("limit-data");
   options.time_ops = flags.Has("time-ops");
   options.json = flags.Has("json");
+  RETURN_IF_ERROR(cli::ReadSeeFlags(flags, options.steps, &options.see));
   options.arguments = arguments;
   return autospc::train::Run(options);
 }
@@ -240,7 +244,9 @@ Result<int> RunMain(const std::vector<std::string>& arguments) {
 
 int main(int argc, char** argv) {
   return cli::Guarded([&] {
-    Result<int> code = RunMain(cli::Arguments(argc, argv));
+    const std::vector<std::string> arguments = cli::Arguments(argc, argv);
+    const bool plot = !arguments.empty() && arguments[0] == "plot";
+    Result<int> code = plot ? cli::RunPlot(cli::Arguments(argc, argv, 2)) : RunMain(arguments);
     return code.ok() ? code.value() : cli::Fail(code.error());
   });
 }

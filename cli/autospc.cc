@@ -42,6 +42,7 @@ void AddModelFlags(po::options_description& flags) {
   add("batch", po::value<int64_t>(), "batch size, where the export leaves it open");
   add("shard", po::value<std::vector<std::string>>()->composing(), "INPUT:DIM is the sequence");
   add("loss", po::value<std::string>()->default_value(""), "which scalar output is the loss");
+  add("log-output", po::value<std::vector<std::string>>()->composing(), "a further scalar output, told at each step; again for more");
   add("strategy", po::value<std::string>()->default_value("ulysses"), "ulysses or allgather-kv");
   add("strict", "an op without partition rule is an error");
   add("dtype", po::value<std::string>(), "bf16: compute a float32 export in bfloat16, with float32 master weights and reductions");
@@ -58,6 +59,7 @@ void AddModelFlags(po::options_description& flags) {
 Status ReadModelFlags(const cli::Flags& flags, autospc::CompileOptions* options) {
   options->model = flags.Get<std::string>("model");
   options->loss = flags.Get<std::string>("loss");
+  if (flags.Has("log-output")) options->log_outputs = flags.Get<std::vector<std::string>>("log-output");
   if (flags.Has("seq-len")) {
     ASSIGN_OR_RETURN(options->bindings.seq_len, cli::InRange("--seq-len", flags.Get<int64_t>("seq-len"), 1, int64_t{1} << 40));
   }

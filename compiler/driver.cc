@@ -199,7 +199,7 @@ Result<Compiled> RunPhases(import::Model model, const CompileOptions& options, d
 
 }  // namespace
 
-Result<import::Model> ImportModel(const CompileOptions& options) { return import::ImportPt2(options.model, {options.loss}); }
+Result<import::Model> ImportModel(const CompileOptions& options) { return import::ImportPt2(options.model, {options.loss, options.log_outputs}); }
 
 Result<Compiled> CompileModel(const import::Model& model, const CompileOptions& options) {
   return RunPhases(model, options, 0);

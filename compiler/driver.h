@@ -18,6 +18,7 @@ namespace autospc {
 struct CompileOptions {
   std::string model;                // a .pt2
   import::Bindings bindings;
+  std::vector<std::string> log_outputs;  // further scalar outputs that the program keeps
   std::string loss;                 // name of the loss among several scalar outputs; empty: the only one
   PassContext context;              // ranks, strategy, strict, optimizer, clip_norm, …
   std::string weights;              // safetensors file or checkpoint folder; empty: the export's own

@@ -21,10 +21,11 @@ LAYERS = {
     "runtime/checkpoint": (["runtime/base", "runtime/package", "runtime/checkpoint"], ["fmt", "flatbuffers", "nlohmann", "openssl"]),
     "codegen": (LOWER, ["fmt", "flatbuffers", "nlohmann", "openssl"]),
     "compiler": (LOWER + ["runtime/outvariant", "compiler"], LIBRARIES),
+    "runtime/metrics": (["runtime/base", "runtime/package", "runtime/metrics"], ["fmt", "boost", "flatbuffers", "nlohmann"]),
     "runtime/cuda": (["runtime/base", "runtime/dist", "runtime/cuda"], LIBRARIES + ["cuda"]),  # loaded where there is a GPU
     "runtime": (RUNTIME, LIBRARIES),
     "cli/flags": (["runtime/base", "cli/flags.h"], ["fmt", "boost"]),
-    "cli/autosp_run": (RUNTIME + ["cli/flags.h"], LIBRARIES),  # the program that ships to the ranks holds no compiler code
+    "cli/autosp_run": (RUNTIME + ["cli/flags.h", "cli/autosp_run"], LIBRARIES),  # the program that ships to the ranks holds no compiler code
     "cli": (EVERYTHING[:-1], LIBRARIES),
     "tests": (EVERYTHING, LIBRARIES),
 }

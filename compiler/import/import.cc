@@ -65,7 +65,7 @@ Status Read(const json& program, const Archive& archive, const ImportOptions& op
   place->clear();
   RETURN_IF_ERROR(reader->ReadNodes(&scope));
   *place = "graph_module.signature.output_specs";
-  RETURN_IF_ERROR(signature.AddOutputs(scope, options.loss));
+  RETURN_IF_ERROR(signature.AddOutputs(scope, options));
   model->graph.EliminateDeadCode();
   RETURN_IF_ERROR(signature.Finish());
   std::erase_if(model->pending, [&](const PendingNumber& p) { return !model->graph.has_node(p.node); });

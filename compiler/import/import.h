@@ -20,7 +20,10 @@
 namespace autospc::import {
 
 struct ImportOptions {
-  std::string loss;  // name of the loss among several scalar outputs; empty: the only one
+  // Name of the loss among several scalar outputs: the graph's, or the key under which forward returns it (OutputNames).
+  // Empty: the only one that is not logged.
+  std::string loss;
+  std::vector<std::string> log_outputs;  // further scalar outputs to keep, by such names
 };
 
 // A number argument that depends on a size (x / sqrt(S)): the node's argument holds NaN

@@ -6,6 +6,8 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "compiler/import/output_names.h"
+
 namespace autospc::import {
 namespace {
 
@@ -124,29 +126,33 @@ Status Signature::AddInputs(Scope* scope, GraphReader* reader) {
   return Ok();
 }
 
-Status Signature::AddOutputs(const Scope& scope, const std::string& loss) {
+Status Signature::AddOutputs(const Scope& scope, const ImportOptions& options) {
   ir::Graph& graph = model_->graph;
-  std::vector<std::pair<std::string, ir::ValueId>> scalars;
-  std::vector<std::string> all;
+  const json& specs = module_.at("signature").at("output_specs");
+  const auto is_returned = [](const json& spec) { return spec.contains("user_output") || spec.contains("loss_output"); };
+  const std::vector<std::string> keys =
+      OutputNames(module_, static_cast<size_t>(std::count_if(specs.begin(), specs.end(), is_returned)));
+  std::vector<Returned> all;
   std::vector<ir::GraphOutput> buffers;
   std::string marked;
-  for (const json& spec : module_.at("signature").at("output_specs")) {
+  size_t place = 0;  // among what forward returns
+  for (const json& spec : specs) {
     const auto& tagged = spec.get_ref<const json::object_t&>();
     if (tagged.size() != 1) return Again("an output of the signature has no kind");
     const auto& [kind, v] = *tagged.begin();
     if (kind == "user_output" || kind == "loss_output") {
+      const std::string key = place < keys.size() ? keys[place] : "";
+      ++place;
       const json& arg = kind == "loss_output"               ? v.at("arg")
                         : v.at("arg").contains("as_tensor") ? v.at("arg").at("as_tensor")
                                                             : json();
       if (arg.is_null()) continue;
-      const std::string name = arg.at("name").get<std::string>();
-      ASSIGN_OR_RETURN(const ir::ValueId value, scope.Tensor(name));
-      const ir::Value& tensor = graph.value(value);
-      all.push_back(name);
-      if (kind == "loss_output") marked = name;
-      const bool seen = std::any_of(scalars.begin(), scalars.end(), [&](const auto& s) { return s.second == value; });
-      if (tensor.sizes.empty() && ir::IsFloating(tensor.dtype) && !ir::IsComplex(tensor.dtype) && !seen)
-        scalars.emplace_back(name, value);
+      Returned returned{arg.at("name").get<std::string>(), key};
+      ASSIGN_OR_RETURN(returned.value, scope.Tensor(returned.name));
+      const ir::Value& tensor = graph.value(returned.value);
+      returned.scalar = tensor.sizes.empty() && ir::IsFloating(tensor.dtype) && !ir::IsComplex(tensor.dtype);
+      if (kind == "loss_output") marked = returned.name;
+      all.push_back(std::move(returned));
     } else if (kind == "buffer_mutation") {
       ASSIGN_OR_RETURN(const ir::ValueId value, scope.Tensor(v.at("arg").at("name").get<std::string>()));
       buffers.push_back({value, ir::OutputKind::kBufferUpdate, v.at("buffer_name").get<std::string>()});
@@ -165,32 +171,67 @@ Status Signature::AddOutputs(const Scope& scope, const std::string& loss) {
       return Error{Code::kUnsupported, fmt::format("an output of the signature is of kind '{}'", kind), "", ""};
     }
   }
+  RETURN_IF_ERROR(AddLoss(all, !options.loss.empty() ? options.loss : marked, options.log_outputs));
+  RETURN_IF_ERROR(AddLogged(all, options.log_outputs));
+  for (ir::GraphOutput& b : buffers) {
+    if (const auto tie = model_->ties.find(b.name); tie != model_->ties.end()) b.name = tie->second;
+    graph.outputs.push_back(std::move(b));
+  }
+  return Ok();
+}
 
-  const std::string wanted = !loss.empty() ? loss : marked;
-  std::vector<std::string> names;
-  for (const auto& [name, value] : scalars) names.push_back(name);
+Status Signature::AddLoss(const std::vector<Returned>& all, const std::string& wanted,
+                          const std::vector<std::string>& logged) {
+  std::vector<const Returned*> scalars;
+  std::vector<std::string> names, shown;
+  for (const Returned& r : all) {
+    names.push_back(r.name);
+    const bool seen = std::any_of(scalars.begin(), scalars.end(), [&](const Returned* s) { return s->value == r.value; });
+    if (r.scalar && !seen) scalars.push_back(&r);
+  }
+  for (const Returned* r : scalars) shown.push_back(r->shown());
   if (!wanted.empty()) {
-    std::erase_if(scalars, [&](const auto& s) { return s.first != wanted; });
+    std::erase_if(scalars, [&](const Returned* r) { return !r->Is(wanted); });
     if (scalars.empty()) {
       return Error{Code::kBadInput, fmt::format("the export has no scalar output '{}'", wanted), "",
-                   names.empty() ? "return the loss from forward"
-                                 : fmt::format("its scalar outputs are: {}", fmt::join(names, ", "))};
+                   shown.empty() ? "return the loss from forward"
+                                 : fmt::format("its scalar outputs are: {}", fmt::join(shown, ", "))};
     }
+  } else {
+    // What is to be logged is not the loss, if anything else can be.
+    const auto is_logged = [&](const Returned* r) {
+      return std::any_of(logged.begin(), logged.end(), [&](const std::string& name) { return r->Is(name); });
+    };
+    if (!std::all_of(scalars.begin(), scalars.end(), is_logged)) std::erase_if(scalars, is_logged);
   }
   if (scalars.empty()) {
     return Error{Code::kBadInput,
                  all.empty() ? std::string("the export has no tensor output")
-                             : fmt::format("no output is a scalar loss: {}", fmt::join(all, ", ")),
+                             : fmt::format("no output is a scalar loss: {}", fmt::join(names, ", ")),
                  "", "export a module whose forward returns the loss"};
   }
   if (scalars.size() > 1) {
-    return Error{Code::kUsage, fmt::format("the export has several scalar outputs: {}", fmt::join(names, ", ")), "",
-                 fmt::format("name the loss: --loss {}", names.front())};
+    return Error{Code::kUsage, fmt::format("the export has several scalar outputs: {}", fmt::join(shown, ", ")), "",
+                 fmt::format("name the loss: --loss {}", shown.front())};
   }
-  graph.outputs.push_back({scalars[0].second, ir::OutputKind::kLoss, scalars[0].first});
-  for (ir::GraphOutput& b : buffers) {
-    if (const auto tie = model_->ties.find(b.name); tie != model_->ties.end()) b.name = tie->second;
-    graph.outputs.push_back(std::move(b));
+  model_->graph.outputs.push_back({scalars[0]->value, ir::OutputKind::kLoss, scalars[0]->name});
+  return Ok();
+}
+
+Status Signature::AddLogged(const std::vector<Returned>& all, const std::vector<std::string>& logged) {
+  for (const std::string& name : logged) {
+    const auto found = std::find_if(all.begin(), all.end(), [&](const Returned& r) { return r.Is(name); });
+    std::vector<std::string> scalars;
+    for (const Returned& r : all) {
+      if (r.scalar) scalars.push_back(r.shown());
+    }
+    const std::string hint = scalars.empty() ? "return it from forward" : fmt::format("its scalar outputs are: {}", fmt::join(scalars, ", "));
+    if (found == all.end()) return Error{Code::kBadInput, fmt::format("--log-output: the export has no output '{}'", name), "", hint};
+    if (!found->scalar) {
+      return Error{Code::kBadInput, fmt::format("--log-output: '{}' is no floating-point number", name), "",
+                   "return a scalar, as in (logits.argmax(-1) == labels).float().mean()"};
+    }
+    model_->graph.outputs.push_back({found->value, ir::OutputKind::kUser, name});
   }
   return Ok();
 }

@@ -24,8 +24,8 @@ class Signature {
   // Before the nodes: adds the graph's inputs, and their names to `scope`. Names whose storage is one become one
   // input, the first's.
   Status AddInputs(Scope* scope, GraphReader* reader);
-  // After the nodes: the loss, and new values of buffers.
-  Status AddOutputs(const Scope& scope, const std::string& loss);
+  // After the nodes: the loss, the outputs to log, and new values of buffers.
+  Status AddOutputs(const Scope& scope, const ImportOptions& options);
   // After dead code is gone: ties that only the graph shows (an export without weights), unused inputs dropped, and
   // no buffer or constant without its data.
   Status Finish();
@@ -34,6 +34,17 @@ class Signature {
   Status AddTensorInput(const std::string& placeholder, ir::GraphInput input,
                         const std::map<std::string, Payload>& payloads, Scope* scope, GraphReader* reader);
   void TieWithoutData();
+  // An output that forward returns: its value, and what it may be called.
+  struct Returned {
+    std::string name;  // the graph's
+    std::string key;   // the user's; may be empty
+    ir::ValueId value = ir::kNoValue;
+    bool scalar = false;  // one floating-point number
+    bool Is(const std::string& wanted) const { return wanted == name || (wanted == key && !key.empty()); }
+    const std::string& shown() const { return key.empty() ? name : key; }
+  };
+  Status AddLoss(const std::vector<Returned>& all, const std::string& wanted, const std::vector<std::string>& logged);
+  Status AddLogged(const std::vector<Returned>& all, const std::vector<std::string>& logged);
 
   const nlohmann::json& module_;
   const Archive& archive_;

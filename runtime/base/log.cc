@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "runtime/base/json_text.h"
+#include "runtime/base/status_line.h"
 
 namespace autospc {
 namespace {
@@ -36,8 +37,11 @@ double Now() {
 
 void Put(State& state, const std::string& text) {
   // One write a line, so that lines of several ranks don't mix.
+  const bool foot = state.options.sink == stderr;  // where a status line may stand
+  if (foot) HideStatusLine();
   std::fwrite(text.data(), 1, text.size(), state.options.sink);
   std::fflush(state.options.sink);
+  if (foot && text.back() == '\n') ShowStatusLine();
 }
 
 void PutJson(State& state, nlohmann::json object, const char* level) {

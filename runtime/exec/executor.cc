@@ -340,6 +340,7 @@ Status Executor::Step(const OnOutput& on_output) {
   RETURN_IF_ERROR(emit(0));
   int64_t outside = before;
   for (size_t n = 0; n < kernels_.size(); ++n) {
+    for (Observer* observer : observers_) observer->Before(n);
     if (timed_) {
       const double busy = ThreadSeconds();
       const auto start = std::chrono::steady_clock::now();
@@ -351,6 +352,7 @@ Status Executor::Step(const OnOutput& on_output) {
     } else {
       RETURN_IF_ERROR(RunInstruction(n));
     }
+    for (Observer* observer : observers_) observer->After(n);
     if (const int64_t now = OutsideAllocations().outside_bytes; now != outside) {
       outside_by_instruction_[n] += now - outside;
       outside = now;

@@ -33,6 +33,14 @@ struct ExecutorOptions {
   std::map<int, void*> external;
 };
 
+// Sees every instruction of a step as it runs: for traces, and for checks of what was computed.
+class Observer {
+ public:
+  virtual ~Observer() = default;
+  virtual void Before(size_t instruction) {}
+  virtual void After(size_t instruction) {}  // its results are there; not called where it failed
+};
+
 class Executor {
  public:
   // kBadInput: the program is malformed (an index or a view out of range, a wrong argument). kUnsupported:
@@ -69,6 +77,10 @@ class Executor {
   int64_t OutsideBytes() const { return outside_bytes_; }
   // The same of each instruction, all steps together: names what OutsideBytes counts.
   const std::vector<int64_t>& outside_by_instruction() const { return outside_by_instruction_; }
+  // Who sees the steps from now on, besides those who do already; outlives them. Steps without observers pay nothing.
+  void AddObserver(Observer* observer) { observers_.push_back(observer); }
+  // An instruction with its operands and results as views of the memory that it works on.
+  const Call& call(size_t instruction) const { return *calls_[instruction]; }
   // Seconds of each instruction are kept when on; see times().
   void set_timed(bool timed) { timed_ = timed; }
   const std::vector<double>& times() const { return times_; }
@@ -108,6 +120,7 @@ class Executor {
   std::shared_ptr<Evaluation> evaluation_;  // made when it is first asked for
   std::vector<double> times_, fastest_, busy_;
   std::vector<int64_t> outside_by_instruction_;
+  std::vector<Observer*> observers_;
   bool timed_ = false;
   Whereabouts* whereabouts_ = nullptr;
   int64_t steps_ = 0;

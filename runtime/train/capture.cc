@@ -50,6 +50,7 @@ Result<Capture> Capture::Make(const exec::Executor& executor, bool gradients, bo
   int64_t largest = 0;  // bytes of all ranks' blocks
   for (const auto& output : executor.program().outputs) {
     if (output->kind == program::OutputKind::Loss) capture.has_loss_ = true;
+    if (output->kind == program::OutputKind::User) capture.outputs_.emplace_back(output->name, 0);
     if (output->kind == program::OutputKind::GradNorm) capture.has_norm_ = true;
     if (output->kind != program::OutputKind::Gradient || !gradients) continue;
     const at::Tensor& value = executor.tensor(output->tensor);
@@ -75,6 +76,11 @@ Status Capture::Take(const program::OutputT& output, const at::Tensor& value) {
   switch (output.kind) {
     case program::OutputKind::Loss:
       loss_ = AsDouble(value);
+      break;
+    case program::OutputKind::User:
+      for (auto& [name, number] : outputs_) {
+        if (name == output.name && value.numel() == 1 && value.is_floating_point()) number = AsDouble(value);
+      }
       break;
     case program::OutputKind::GradNorm:
       norm_ = AsDouble(value);

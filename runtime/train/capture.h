@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "runtime/base/result.h"
@@ -30,11 +31,14 @@ class Capture {
   // The program's own norm, or that of the gradients seen where it computes none.
   double grad_norm() const;
   const std::vector<ComputedGradient>& gradients() const { return gradients_; }
+  // Further scalar outputs by name (autospc compile --log-output), in the program's order.
+  const std::vector<std::pair<std::string, double>>& outputs() const { return outputs_; }
 
  private:
   double loss_ = 0;
   double norm_ = 0;
   double squares_ = 0;
+  std::vector<std::pair<std::string, double>> outputs_;
   Status Gather(const program::OutputT& output, const at::Tensor& block);
   at::Tensor* CopyOf(const std::string& name);
 

@@ -15,8 +15,10 @@
 #include <optional>
 
 #include "runtime/base/log.h"
+#include "runtime/base/status_line.h"
 #include "runtime/base/whereabouts.h"
 #include "runtime/dist/network.h"
+#include "runtime/metrics/progress_bar.h"
 #include "runtime/train/first_cause.h"
 #include "runtime/train/line_stream.h"
 
@@ -79,6 +81,7 @@ class Job {
     }
     listening.Close();
     Watch(signal_fd.fd());
+    EndStatusLine();
     sigprocmask(SIG_SETMASK, &old_mask_, nullptr);
     if (interrupted_) return LaunchOutcome{static_cast<int>(Code::kInterrupted), false};
     Say();
@@ -111,6 +114,7 @@ class Job {
     set("AUTOSP_ATTEMPT", std::to_string(options_.attempt));
     set("AUTOSP_WHEREABOUTS_FD", std::to_string(whereabouts.fd()));
     if (hosts_store) set("AUTOSP_LISTEN_FD", std::to_string(listen_fd));
+    if (rank == 0 && HasStatusLine()) set(metrics::kWantsProgress, "1");
     for (const auto& [name, value] : options_.environment) set(name, value);
     std::vector<std::string> arguments = {options_.program};
     arguments.insert(arguments.end(), options_.arguments.begin(), options_.arguments.end());
@@ -254,6 +258,7 @@ class Job {
 
   // A rank has failed: how long the others may take to end by themselves.
   void Failed() {
+    EndStatusLine();
     const auto now = Clock::now();
     if (cause_.code() == Code::kTimeout) FindSilent(now);
     const auto any = [&](auto&& is) {

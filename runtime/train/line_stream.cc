@@ -4,15 +4,28 @@
 
 #include <array>
 #include <cerrno>
+#include <cstdlib>
+
+#include "runtime/base/status_line.h"
+#include "runtime/metrics/progress_bar.h"
 
 namespace autospc::train {
+namespace {
+
+// Rank 0's word on how far it is, for the foot of the terminal.
+bool TookProgress(std::string_view line) {
+  const auto state = metrics::DecodeProgress(line);
+  if (!state) return false;
+  const char* no_color = std::getenv("NO_COLOR");
+  const bool color = no_color == nullptr || *no_color == '\0';
+  SetStatusLine([state, color](int columns) { return metrics::BarText(*state, columns, color); });
+  return true;
+}
+
+}  // namespace
 
 void LineStream::Write(std::string_view text) const {
-  while (!text.empty()) {
-    const ssize_t n = write(target_, text.data(), text.size());
-    if (n < 0 && errno != EINTR) return;  // nobody reads us: the ranks' work goes on
-    if (n > 0) text.remove_prefix(static_cast<size_t>(n));
-  }
+  if (!text.empty()) WriteAbove(target_, text);  // lost where nobody reads us: the ranks' work goes on
 }
 
 bool LineStream::Pump() {
@@ -28,6 +41,7 @@ bool LineStream::Pump() {
   std::string whole;
   size_t start = 0;
   for (size_t end; (end = pending_.find('\n', start)) != std::string::npos; start = end + 1) {
+    if (target_ == STDERR_FILENO && TookProgress(std::string_view(pending_).substr(start, end - start))) continue;
     whole += prefix_;
     whole.append(pending_, start, end + 1 - start);
   }

@@ -3,6 +3,8 @@
 
 #include <cstdint>
 #include <functional>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "runtime/base/result.h"
@@ -22,6 +24,7 @@ struct StepRecord {
   int64_t tokens = 0;       // valid labels of the global batch, or its positions where the model has no labels
   double seconds = 0;       // of the step, without data_seconds
   double data_seconds = 0;  // filling the inputs
+  std::vector<std::pair<std::string, double>> outputs;  // further scalar outputs of the model (--log-output)
 };
 
 // Called on every rank, with the same losses and norms; listeners may use collectives, as all ranks have the same ones

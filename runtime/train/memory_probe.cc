@@ -16,6 +16,7 @@ Result<ProcessMemory> ReadProcessMemory() {
   for (std::string name; file >> name;) {
     int64_t* field = name == "VmRSS:"    ? &memory.resident
                      : name == "VmHWM:"  ? &memory.peak_resident
+                     : name == "RssAnon:" ? &memory.anonymous
                      : name == "VmData:" ? &memory.data
                                          : nullptr;
     if (field != nullptr && file >> *field) {
@@ -24,8 +25,16 @@ Result<ProcessMemory> ReadProcessMemory() {
     }
     std::getline(file, name);
   }
-  if (found != 3) return Error{Code::kFailed, "the system does not tell this process' memory", "/proc/self/status", ""};
+  if (found != 4) return Error{Code::kFailed, "the system does not tell this process' memory", "/proc/self/status", ""};
   return memory;
+}
+
+int64_t AnonymousAtStart() {
+  static const int64_t bytes = [] {
+    const Result<ProcessMemory> memory = ReadProcessMemory();
+    return memory.ok() ? memory->anonymous : 0;
+  }();
+  return bytes;
 }
 
 Status ResetPeakResident() {

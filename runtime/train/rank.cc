@@ -33,6 +33,10 @@ Result<std::unique_ptr<Rank>> Rank::Load(const RunOptions& options, std::shared_
   if (options.limit_data) RETURN_IF_ERROR(LimitDataGrowth(kDataSlack));
   rank->loaded_resident_ = loaded.resident;
   rank->executor_->set_timed(options.time_ops);
+  if (options.see.check_numerics) {
+    rank->numerics_ = std::make_unique<NumericsCheck>(rank->executor_.get());
+    rank->executor_->AddObserver(rank->numerics_.get());
+  }
   return rank;
 }
 
@@ -83,7 +87,12 @@ Status Rank::Step(double lr) {
   executor_->SetScalar("lr", lr);
   executor_->SetScalar("step", static_cast<double>(executor_->steps() + 1));
   capture_->BeginStep();
-  return executor_->Step(capture_->OnOutput());
+  Status status = executor_->Step(capture_->OnOutput());
+  if (!numerics_) return status;
+  const bool ran = status.ok();
+  status = numerics_->Agree(executor_->steps() + (ran ? 0 : 1), std::move(status), &communicator());
+  shared_error_ = ran && !status.ok();
+  return status;
 }
 
 Result<double> Rank::Evaluate() {

@@ -12,6 +12,7 @@
 #include "runtime/exec/executor.h"
 #include "runtime/package/oci.h"
 #include "runtime/train/capture.h"
+#include "runtime/train/check_numerics.h"
 #include "runtime/train/run.h"
 
 namespace autospc::train {
@@ -42,6 +43,9 @@ class Rank {
   int64_t steps() const { return executor_->steps(); }
   // One optimiser step on what the inputs hold. Loss and gradient norm are in capture() afterwards, on every rank.
   Status Step(double lr);
+  // Whether the error that a step or the loop has ended with is the same on all ranks: one of them says it.
+  bool shared_error() const { return shared_error_; }
+  void set_shared_error() { shared_error_ = true; }
   // The loss of what the inputs hold, without dropout; nothing of the training changes.
   Result<double> Evaluate();
 
@@ -55,6 +59,8 @@ class Rank {
   const Meeting& meeting_;
   std::unique_ptr<exec::Executor> executor_;
   std::unique_ptr<Capture> capture_;
+  std::unique_ptr<NumericsCheck> numerics_;  // --check-numerics
+  bool shared_error_ = false;
   int64_t loaded_resident_ = 0;
 };
 

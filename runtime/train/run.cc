@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "runtime/base/log.h"
+#include "runtime/checkpoint/folder.h"
 #include "runtime/base/whereabouts.h"
 #include "runtime/dist/job_store.h"
 #include "runtime/dist/rendezvous.h"
@@ -20,13 +21,15 @@
 #include "runtime/train/job.h"
 #include "runtime/train/launcher.h"
 #include "runtime/train/loop.h"
+#include "runtime/train/memory_probe.h"
 #include "runtime/train/rank.h"
 #include "runtime/train/report.h"
 #include "runtime/train/restore.h"
 #include "runtime/train/restart.h"
 #include "runtime/train/shared_batches.h"
-#include "runtime/train/step_printer.h"
+#include "runtime/train/seeing.h"
 #include "runtime/train/stop_signal.h"
+#include "runtime/train/tracer.h"
 #include "runtime/train/weights_saver.h"
 
 namespace autospc::train {
@@ -35,6 +38,12 @@ namespace {
 constexpr char kVerified[] = "AUTOSP_PACKAGE_VERIFIED";  // our launcher's word to the ranks it starts
 
 std::string Plural(int n, const char* what) { return fmt::format("{} {}{}", n, what, n == 1 ? "" : "s"); }
+
+// torchrun's agent starts its ranks again after a failure: they go on in the files of the first time.
+bool Restarted() {
+  const char* count = std::getenv("TORCHELASTIC_RESTART_COUNT");
+  return count != nullptr && std::atoi(count) > 0;
+}
 
 // What a run works on: the package, and a golden file or data.
 struct Job {
@@ -89,6 +98,7 @@ Result<Job> Open(const RunOptions& options, int ranks, int local_ranks, bool ver
   if (!options.save_weights.empty()) RETURN_IF_ERROR(CheckSavePath(options.save_weights));
   RETURN_IF_ERROR(CheckWeights(*job.package, weights));
   RETURN_IF_ERROR(OpenFiles(options, verify, &job));
+  if (verify && options.steps > 0) RETURN_IF_ERROR(CheckOutputs(options.see, Restarted()));
   if (options.golden.empty()) return job;
   ASSIGN_OR_RETURN(GoldenFile golden, GoldenFile::Open(options.golden));
   RETURN_IF_ERROR(CheckGolden(golden, program));
@@ -115,7 +125,11 @@ Result<int> LaunchRanks(const RunOptions& options, const Role& role, const Job& 
   launch.environment = {{kVerified, "1"}};
   // c10d's own traces stay out of the way of the one error that says what happened.
   if (std::getenv("TORCH_CPP_LOG_LEVEL") == nullptr) launch.environment.emplace_back("TORCH_CPP_LOG_LEVEL", "FATAL");
-  return LaunchAndRestart(launch, options.job.restarts, {});
+  const Checkpoints checkpoints{options.checkpoint.dir, [](const std::string& folder) -> std::optional<int64_t> {
+                                  const auto listed = checkpoint::ListCheckpoints(folder);
+                                  return listed.ok() && !listed->empty() ? std::optional(listed->front().step) : std::nullopt;
+                                }};
+  return LaunchAndRestart(launch, options.job.restarts, checkpoints);
 }
 
 // What a checkpoint says of the run, but for its step and its files.
@@ -155,9 +169,14 @@ Result<int> TrainOn(Rank* rank, data::BatchSource* source, data::BatchSource* ev
   loop.eval_batches = rank->options().eval_batches;
   loop.steps = rank->options().steps;
   loop.learning_rate = rank->options().learning_rate;
-  StepPrinter printer(rank->options().json);
-  std::vector<StepListener*> listeners;
-  if (rank->first()) listeners.push_back(&printer);
+  const SeeOptions& see = rank->options().see;
+  ASSIGN_OR_RETURN(const std::unique_ptr<Seeing> seeing, Seeing::Start(rank, loop.steps));
+  std::vector<StepListener*> listeners = {seeing.get()};
+  std::unique_ptr<Tracer> tracer;
+  if (!see.trace.empty()) {
+    ASSIGN_OR_RETURN(tracer, Tracer::Start(rank, see.trace, see.trace_first, see.trace_last));
+    listeners.push_back(tracer.get());
+  }
   std::unique_ptr<Checkpointer> checkpointer;
   if (const CheckpointOptions& checkpoint = rank->options().checkpoint; !checkpoint.dir.empty()) {
     ASSIGN_OR_RETURN(checkpointer, Checkpointer::Make(checkpoint, &rank->executor(), &rank->communicator(), Describe(*rank, resumed),
@@ -190,9 +209,10 @@ Result<int> BeRank(const RunOptions& options, Job job, const Meeting& meeting) {
     }
     job.source = std::make_unique<SharedBatches>(std::move(stream), &rank->communicator());
   }
-  ASSIGN_OR_RETURN(const int code,
-                   compare ? Compare(rank.get(), *job.golden)
-                           : TrainOn(rank.get(), job.source.get(), job.eval.get(), resumed.get()));
+  Result<int> code = compare ? Compare(rank.get(), *job.golden)
+                             : TrainOn(rank.get(), job.source.get(), job.eval.get(), resumed.get());
+  if (!code.ok() && rank->shared_error() && !rank->first()) return static_cast<int>(code.error().code);  // rank 0 says it
+  if (!code.ok()) return code;
   MyWhereabouts().Set(Activity::kEnding);
   RETURN_IF_ERROR(ReportRun(rank.get()));
   // Nobody leaves while another still reads from it.
@@ -203,6 +223,7 @@ Result<int> BeRank(const RunOptions& options, Job job, const Meeting& meeting) {
 }  // namespace
 
 Result<int> Run(const RunOptions& options) {
+  AnonymousAtStart();
   ASSIGN_OR_RETURN(const Role role, FindRole(options.job));
   if (role.launcher) {
     // The launcher checks all that can be checked, so that a mistake is said once and nothing is started.

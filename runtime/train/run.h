@@ -12,6 +12,7 @@
 #include "runtime/train/checkpoint_options.h"
 #include "runtime/train/learning_rate.h"
 #include "runtime/train/load.h"
+#include "runtime/train/see_options.h"
 
 namespace autospc::train {
 
@@ -37,6 +38,7 @@ struct RunOptions {
   bool limit_data = false;             // RLIMIT_DATA at what the plan needs and 32 MiB, before the first step
   bool json = false;                   // the report as one JSON line on stdout
   bool time_ops = false;               // seconds by op on stderr
+  SeeOptions see;
   std::vector<std::string> arguments;  // as given, for the ranks that are started
 };
 

@@ -263,6 +263,35 @@ TEST(Import, TheLoss) {
   ExpectError(none, Code::kBadInput, "no tensor output");
 }
 
+// The keys under which forward returns its outputs, as torch.export writes them for {"loss": …, "parts": (…, None)}.
+TEST(Import, LoggedOutputs) {
+  auto b = SmallModel();
+  b.Node("aten.mean.default", {In("self", T("linear"))}, "aux", Meta({}));
+  b.Output("aux");
+  b.output_specs().push_back({{"user_output", {{"arg", {{"as_none", true}}}}}});
+  b.Output("linear");
+  const json leaf = {{"type", nullptr}, {"context", nullptr}, {"children_spec", json::array()}};
+  const json parts = {{"type", "builtins.tuple"}, {"context", "null"}, {"children_spec", {leaf, leaf}}};
+  const json root = {{"type", "builtins.dict"}, {"context", "[\"loss\", \"parts\", \"logits\"]"}, {"children_spec", {leaf, parts, leaf}}};
+  b.program["graph_module"]["module_call_graph"] = {{{"fqn", ""}, {"signature", {{"out_spec", json::array({1, root}).dump()}}}}};
+  for (const std::string name : {"aux", "parts.0"}) {
+    const auto g = GraphOf(b, {.log_outputs = {name}});  // so that the other scalar is the loss
+    ASSERT_EQ(g.outputs.size(), 2u);
+    EXPECT_EQ(g.outputs[0].kind, ir::OutputKind::kLoss);
+    EXPECT_EQ(g.outputs[0].name, "loss");
+    EXPECT_EQ(g.outputs[1].kind, ir::OutputKind::kUser);
+    EXPECT_EQ(g.outputs[1].name, name);
+    EXPECT_EQ(g.value(g.outputs[1].value).name, "aux");
+  }
+  EXPECT_EQ(GraphOf(b, {.loss = "parts.0"}).outputs[0].name, "aux");
+  ExpectError(b, Code::kUsage, "several scalar outputs: loss, parts.0");
+  ExpectError(b, Code::kBadInput, "--log-output: the export has no output 'accuracy'", "m.pt2", {.loss = "loss", .log_outputs = {"accuracy"}});
+  ExpectError(b, Code::kBadInput, "--log-output: 'logits' is no floating-point number", "m.pt2", {.loss = "loss", .log_outputs = {"logits"}});
+  // A structure of another number of outputs is none to go by.
+  b.program["graph_module"]["module_call_graph"][0]["signature"]["out_spec"] = json::array({1, leaf}).dump();
+  ExpectError(b, Code::kBadInput, "has no output 'parts.0'", "m.pt2", {.loss = "loss", .log_outputs = {"parts.0"}});
+}
+
 TEST(Import, OtherOutputs) {
   auto b = SmallModel();
   b.Buffer("count", Meta({}), "weight_1", true).Data("weights/weight_1", std::string(4, '\0'));
