@@ -151,7 +151,7 @@ if(TARGET test_fuzz)
     target_sources(test_fuzz PRIVATE "${CMAKE_SOURCE_DIR}/tests/fuzz/${entry}_entry.cc")
   endforeach()
   target_sources(test_fuzz PRIVATE "${CMAKE_SOURCE_DIR}/tests/fuzz/program_mutation.cc"
-                                   "${CMAKE_SOURCE_DIR}/tests/fuzz/package_files.cc")
+                                   "${CMAKE_SOURCE_DIR}/tests/fuzz/package_files.cc" "${CMAKE_SOURCE_DIR}/cli/autosp_run_see.cc")
 endif()
 autospc_test(test_golden golden LINK torch_cpu)
 

@@ -32,7 +32,7 @@ StepRecord Record(int64_t step) {
 }
 
 // Steps from the beginning or from what `resume` names, with checkpoints in `dir`; parameters at the end in `out`.
-struct Run {
+struct Training {
   int ranks = 1;
   bool blocks = false;
   std::vector<Parameter> parameters = TwoParameters();
@@ -77,7 +77,7 @@ struct Run {
   }
 };
 
-std::vector<at::Tensor> Parameters(Run run) {
+std::vector<at::Tensor> Parameters(Training run) {
   const Status done = run.Do();
   EXPECT_TRUE(done.ok()) << done.error().Format();
   return run.out;
@@ -121,7 +121,7 @@ TEST(CheckpointerTest, WhatOneWayWroteEveryOtherGoesOnFrom) {
   const std::vector<at::Tensor> at_four = Parameters({.steps = 4});
   for (const auto& [ranks, blocks] : kWays) {
     TempFolder folder;
-    Run writer{.ranks = ranks, .blocks = blocks};
+    Training writer{.ranks = ranks, .blocks = blocks};
     writer.options.dir = folder / "c";
     writer.options.every = 2;
     writer.steps = 5;
@@ -132,7 +132,7 @@ TEST(CheckpointerTest, WhatOneWayWroteEveryOtherGoesOnFrom) {
     const std::string four = folder / "c/step-00000004";
     for (const auto& [other_ranks, other_blocks] : kWays) {
       SCOPED_TRACE(fmt::format("{} ranks{} -> {} ranks{}", ranks, blocks ? " zero" : "", other_ranks, other_blocks ? " zero" : ""));
-      Run reader{.ranks = other_ranks, .blocks = other_blocks};
+      Training reader{.ranks = other_ranks, .blocks = other_blocks};
       reader.options.resume = four;
       reader.steps = 4;
       ExpectSame(Parameters(reader), at_four);
@@ -150,26 +150,26 @@ TEST(CheckpointerTest, SixteenBitParametersKeepTheirMasters) {
   const auto narrow = TwoParameters(at::kBFloat16);
   for (const auto& [ranks, blocks] : {Way{1, false}, {4, true}}) {
     TempFolder folder;
-    Run writer{.ranks = ranks, .blocks = blocks, .parameters = narrow};
+    Training writer{.ranks = ranks, .blocks = blocks, .parameters = narrow};
     writer.options.dir = folder / "c";
     writer.steps = 3;
     ASSERT_TRUE(writer.Do().ok());
-    Run same{.ranks = 2, .blocks = true, .parameters = narrow};
+    Training same{.ranks = 2, .blocks = true, .parameters = narrow};
     same.options.resume = folder / "c";
     ExpectSame(Parameters(same), Parameters({.parameters = narrow}));
     // A float32 package of the model takes the masters, one in bfloat16 makes masters of float32 parameters.
-    Run wide{.ranks = 1};
+    Training wide{.ranks = 1};
     wide.options.resume = folder / "c";
     wide.steps = 3;
-    Run masters{.ranks = 1, .parameters = narrow, .steps = 3, .wanted = {"w.master", "b.master"}};
+    Training masters{.ranks = 1, .parameters = narrow, .steps = 3, .wanted = {"w.master", "b.master"}};
     const auto expected = Parameters(masters);
     ExpectSame(Parameters(wide), expected);
-    Run back{.ranks = 1};
+    Training back{.ranks = 1};
     back.options.dir = folder / "wide";
     back.options.resume = folder / "c";
     back.steps = 4;
     const auto at_four = Parameters(back);
-    Run again{.ranks = 1, .parameters = narrow, .steps = 4, .wanted = {"w.master", "b.master"}};
+    Training again{.ranks = 1, .parameters = narrow, .steps = 4, .wanted = {"w.master", "b.master"}};
     again.options.resume = folder / "wide";
     ExpectSame(Parameters(again), at_four);
   }
@@ -178,19 +178,19 @@ TEST(CheckpointerTest, SixteenBitParametersKeepTheirMasters) {
 // A step's masks come from the seed and the count of steps, which the checkpoint brings back.
 TEST(CheckpointerTest, DropoutGoesOnWithTheSameMasks) {
   TempFolder folder;
-  Run writer{.ranks = 2, .steps = 3, .dropout = 0.4};
+  Training writer{.ranks = 2, .steps = 3, .dropout = 0.4};
   writer.options.dir = folder / "c";
   const auto at_three = Parameters(writer);
   const auto uninterrupted = Parameters({.ranks = 1, .steps = 6, .dropout = 0.4});
   EXPECT_FALSE(at::equal(uninterrupted[0], Parameters({.steps = 6, .dropout = 0.4, .seed = 8})[0]));
   const auto reader = checkpoint::Reader::Open(folder / "c/step-00000003");
   ASSERT_TRUE(reader.ok());
-  Run rest{.ranks = 4, .steps = 6, .dropout = 0.4, .seed = reader->manifest().seed};
+  Training rest{.ranks = 4, .steps = 6, .dropout = 0.4, .seed = reader->manifest().seed};
   rest.options.resume = folder / "c";
   ExpectSame(Parameters(rest), uninterrupted);
 }
 
-std::string Why(Run run) {
+std::string Why(Training run) {
   const Status done = run.Do();
   EXPECT_FALSE(done.ok());
   return done.ok() ? "" : done.error().Format();
@@ -198,11 +198,11 @@ std::string Why(Run run) {
 
 TEST(CheckpointerTest, AnotherModelOrOptimiserIsSaid) {
   TempFolder folder;
-  Run writer{.ranks = 2};
+  Training writer{.ranks = 2};
   writer.options.dir = folder / "c";
   writer.steps = 1;
   ASSERT_TRUE(writer.Do().ok());
-  Run other{.ranks = 2, .parameters = {{"w", {7, 32}}, {"v", {5}}, {"u", {2}}}};
+  Training other{.ranks = 2, .parameters = {{"w", {7, 32}}, {"v", {5}}, {"u", {2}}}};
   other.options.resume = folder / "c";
   const std::string why = Why(other);
   for (const char* part : {"another model", "2 missing:", "v f32 [5]", "u f32 [2]",
@@ -210,12 +210,12 @@ TEST(CheckpointerTest, AnotherModelOrOptimiserIsSaid) {
     EXPECT_NE(why.find(part), std::string::npos) << part << "\n" << why;
   EXPECT_EQ(CheckResume(folder / "c", "", UpdateProgram(2, false, other.parameters).program()).error().Format(), why)
       << "before ranks start, in the same words";
-  Run sgd{.ranks = 2, .adam = false};
+  Training sgd{.ranks = 2, .adam = false};
   sgd.options.dir = folder / "sgd";
   sgd.options.resume = folder / "c";
   sgd.steps = 2;
   ASSERT_TRUE(sgd.Do().ok()) << "an optimiser without states wants none";
-  Run adam{.ranks = 1};
+  Training adam{.ranks = 1};
   adam.options.resume = folder / "sgd";
   const std::string lacks = Why(adam);
   EXPECT_NE(lacks.find("made with --optimizer sgd"), std::string::npos) << lacks;
@@ -226,7 +226,7 @@ TEST(CheckpointerTest, AnotherModelOrOptimiserIsSaid) {
 // A tie's other name, as another export of the model has it.
 TEST(CheckpointerTest, TiedNamesAreOne) {
   TempFolder folder;
-  Run writer;
+  Training writer;
   writer.options.dir = folder / "c";
   writer.steps = 1;
   ASSERT_TRUE(writer.Do().ok());
@@ -247,7 +247,7 @@ void Flip(const std::string& file) {
 
 TEST(CheckpointerTest, DamagedOnesAreSkippedWithAWarning) {
   TempFolder folder;
-  Run writer{.ranks = 4, .blocks = true};
+  Training writer{.ranks = 4, .blocks = true};
   writer.options.dir = folder / "c";
   writer.options.every = 1;
   writer.options.keep = 0;
@@ -258,7 +258,7 @@ TEST(CheckpointerTest, DamagedOnesAreSkippedWithAWarning) {
   fs::remove(at(4) + "/manifest.json");
   for (const int ranks : {1, 3}) {
     Said said;
-    Run reader{.ranks = ranks};
+    Training reader{.ranks = ranks};
     reader.options.resume = folder / "c";
     ExpectSame(Parameters(reader), Parameters({}));
     const std::string text = said.Text();
@@ -266,18 +266,18 @@ TEST(CheckpointerTest, DamagedOnesAreSkippedWithAWarning) {
                              "step-00000004: the checkpoint has no manifest.json"})
       EXPECT_NE(text.find(part), std::string::npos) << part << "\n" << text;
   }
-  Run chosen{.ranks = 3};
+  Training chosen{.ranks = 3};
   chosen.options.resume = at(6);
   EXPECT_NE(Why(chosen).find("its sha256 is another"), std::string::npos);
   for (int step : {1, 2, 3}) fs::remove(at(step) + "/manifest.json");
-  Run none{.ranks = 3};
+  Training none{.ranks = 3};
   none.options.resume = folder / "c";
   EXPECT_NE(Why(none).find("no checkpoint here is whole"), std::string::npos);
 }
 
 TEST(CheckpointerTest, AutoBeginsWhereThereIsNothingAndGoesOnWhereThereIs) {
   TempFolder folder;
-  Run run{.ranks = 2, .blocks = true};
+  Training run{.ranks = 2, .blocks = true};
   run.options.dir = folder / "c";
   run.options.resume = "auto";
   run.steps = 3;
@@ -292,7 +292,7 @@ TEST(CheckpointerTest, AutoBeginsWhereThereIsNothingAndGoesOnWhereThereIs) {
 
 TEST(CheckpointerTest, LaterCheckpointsOfAnotherRunAreNotMixedIn) {
   TempFolder folder;
-  Run run;
+  Training run;
   run.options.dir = folder / "c";
   run.steps = 4;
   ASSERT_TRUE(run.Do().ok());
@@ -318,7 +318,7 @@ TEST(CheckpointerTest, ASignalWritesOneAndStopsEveryRank) {
     TempFolder folder;
     EXPECT_EQ(InChild([&] {
                 CatchStopSignals();
-                Run run{.ranks = 3, .blocks = true, .steps = 1000000};
+                Training run{.ranks = 3, .blocks = true, .steps = 1000000};
                 run.options.dir = folder / "c";
                 std::thread later([&] {
                   usleep(50000);
@@ -332,7 +332,7 @@ TEST(CheckpointerTest, ASignalWritesOneAndStopsEveryRank) {
     const auto listed = checkpoint::ListCheckpoints(folder / "c");
     ASSERT_TRUE(listed.ok());
     ASSERT_EQ(listed->size(), 1u);
-    Run reader{.steps = (*listed)[0].step + 1};
+    Training reader{.steps = (*listed)[0].step + 1};
     reader.options.resume = folder / "c";
     EXPECT_TRUE(reader.Do().ok());
     EXPECT_EQ(reader.began_at, (*listed)[0].step);
@@ -343,14 +343,14 @@ TEST(CheckpointerTest, ASignalWritesOneAndStopsEveryRank) {
 // Files may not grow beyond a limit, which stands for a disk that is full: the rank whose part does not fit says so.
 TEST(CheckpointerTest, AFullDiskEndsTheRunAndLeavesTheOlderOne) {
   TempFolder folder;
-  Run first{.ranks = 2, .steps = 3};
+  Training first{.ranks = 2, .steps = 3};
   first.options.dir = folder / "c";
   ASSERT_TRUE(first.Do().ok());
   const std::string error = folder / "error";
   EXPECT_EQ(InChild([&] {
               CatchStopSignals();
               const rlimit limit{600, 600};
-              Run run{.ranks = 2, .steps = 6};
+              Training run{.ranks = 2, .steps = 6};
               run.options.dir = run.options.resume = folder / "c";
               run.options.every = 1;
               std::ofstream out(error);
@@ -364,7 +364,7 @@ TEST(CheckpointerTest, AFullDiskEndsTheRunAndLeavesTheOlderOne) {
   const std::string said = Slurp(error);
   EXPECT_NE(said.find("the checkpoint of step 4 could not be written: cannot write: File too large"), std::string::npos) << said;
   EXPECT_NE(said.find("the checkpoint of step 3 is whole: go on from it with --resume"), std::string::npos) << said;
-  Run reader;
+  Training reader;
   reader.options.resume = folder / "c";
   ExpectSame(Parameters(reader), Parameters({}));
   EXPECT_EQ(checkpoint::ListCheckpoints(folder / "c")->size(), 1u);
@@ -377,7 +377,7 @@ TEST(CheckpointerTest, KilledAtAnyTimeTheNewestIsWhole) {
   for (int i = 0; i < 12; ++i) {
     const pid_t child = fork();
     if (child == 0) {
-      Run run{.ranks = 2, .blocks = true, .steps = 1000000};
+      Training run{.ranks = 2, .blocks = true, .steps = 1000000};
       run.options.dir = folder / "c";
       run.options.resume = "auto";
       run.options.every = 1;
@@ -398,7 +398,7 @@ TEST(CheckpointerTest, KilledAtAnyTimeTheNewestIsWhole) {
     if (!listed->empty()) latest = (*listed)[0].step;
   }
   EXPECT_GT(latest, 0);
-  Run reader{.steps = latest};
+  Training reader{.steps = latest};
   reader.options.resume = folder / "c";
   ExpectSame(Parameters(reader), Parameters({.steps = latest}));
 }
