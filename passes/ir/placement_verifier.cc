@@ -360,7 +360,8 @@ class PlacementVerifier {
     }
     KindSet may = kinds & kS ? kS : kinds & kV ? kV : kR;
     if ((kinds & kS) && (MayReduce(node_->op) || one_row_)) may |= kP;
-    if (Final() && (kinds & (kR | kV)) && IsBroadcast(node_->op)) may |= kS;
+    // A block of what is repeated along the sharded dim is the rank's own value repeated; the backward pass sums over it.
+    if ((kinds & (Final() ? kR | kV : kV)) && IsBroadcast(node_->op)) may |= kS;
     return {may, ""};
   }
 

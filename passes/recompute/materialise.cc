@@ -132,7 +132,6 @@ class Materialiser {
       ir::Value& made = graph_.value(now);
       made.placement = value.placement;
       made.dp_placement = value.dp_placement;
-      made.dp_placement = value.dp_placement;
       made.byte_offset = value.byte_offset;
       if (value.base != kNoValue) made.base = new_base(value.base);
       results.push_back(now);

@@ -135,6 +135,10 @@ INSTANTIATE_TEST_SUITE_P(
              nullptr},
         Case{"%f = autosp.first(%v) : f32[8, 8]{8, 1} P %a = aten.masked_fill.Scalar(%f, %v, 1) : f32[8, 8]{8, 1} P",
              "not linear in its partial"},
+        // A block of a repeated value is the value repeated, on each rank its own.
+        Case{"%a = aten.expand.default(%v, [2, 8, 8], false) : f32[2, 8, 8]{0, 8, 1} ROWS", nullptr},
+        Case{"%a = aten.expand.default(%p, [2, 8], false) : f32[2, 8]{0, 0} ROWS", "%a is S, not P"},
+        Case{"%a = aten.mul.Tensor(%v, %v) : f32[8, 8]{8, 1} S(dim=0, valid=15, block=8, outer=1, inner=1)", "%a is S, not V"},
         Case{"%a = aten.to.dtype(%p, dtype(f64), false, false, none) : f64[]{} P", nullptr},
         Case{"%a = aten.to.dtype(%p, dtype(bf16), false, false, none) : bf16[]{} P",
              "a narrower cast rounds every addend"}));
