@@ -27,10 +27,11 @@ Result<std::vector<std::string>> GatherTexts(Communicator* communicator, const s
 Status AgreeOn(Communicator* communicator, const Status& mine) {
   const std::string text =
       mine.ok() ? "" : fmt::format("{}{}{}", mine.error().what, mine.error().where.empty() ? "" : " at ", mine.error().where);
-  ASSIGN_OR_RETURN(const std::vector<std::string> texts, GatherTexts(communicator, text));
-  if (!mine.ok()) return mine;
-  for (size_t r = 0; r < texts.size(); ++r) {
-    if (!texts[r].empty()) return Error{Code::kPeerFailed, fmt::format("rank {} failed: {}", r, texts[r]), "", ""};
+  const auto texts = GatherTexts(communicator, text);
+  if (!mine.ok()) return mine;  // also where the others have left already
+  if (!texts.ok()) return texts.error();
+  for (size_t r = 0; r < texts->size(); ++r) {
+    if (!(*texts)[r].empty()) return Error{Code::kPeerFailed, fmt::format("rank {} failed: {}", r, (*texts)[r]), "", ""};
   }
   return Ok();
 }

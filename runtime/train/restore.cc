@@ -176,16 +176,22 @@ Result<std::shared_ptr<const Reader>> ChooseCheckpoint(const std::string& resume
   for (size_t i = 0;; ++i) {
     // Rank 0 names it: machines need not see the same folder in the same moment.
     const bool left = first && i < candidates.checkpoints.size();
-    ASSIGN_OR_RETURN(const std::string path, BroadcastText(communicator, left ? candidates.checkpoints[i].path : ""));
+    const auto named = BroadcastText(communicator, left ? candidates.checkpoints[i].path : "");
+    // A rank that knows the cause says it also where the others have left already.
+    if (first && !left && i > 0) return NoneIsWhole(resume == kResumeAuto ? dir : resume);
+    if (!named.ok()) return named.error();
+    const std::string& path = *named;
     if (path.empty() && i == 0) return none;
-    if (path.empty() && first) return NoneIsWhole(resume == kResumeAuto ? dir : resume);
     if (path.empty()) return Error{Code::kPeerFailed, "rank 0 finds no checkpoint that is whole", "", ""};
     bool wrong_model = false;
     Result<Reader> reader = OpenFitting({0, path}, program, &wrong_model);
     const Status verified = reader.ok() ? VerifyShare(*reader, communicator) : Status(reader.error());
     const std::string fault =
         verified.ok() ? "" : fmt::format("{}{} at {}", wrong_model ? '!' : '?', verified.error().what, verified.error().where);
-    ASSIGN_OR_RETURN(const std::vector<std::string> faults, GatherTexts(communicator, fault));
+    const auto gathered = GatherTexts(communicator, fault);
+    if (!gathered.ok() && !verified.ok() && (wrong_model || !chosen.empty())) return verified.error();
+    if (!gathered.ok()) return gathered.error();
+    const std::vector<std::string>& faults = *gathered;
     const auto worst = std::max_element(faults.begin(), faults.end(), [](const std::string& a, const std::string& b) {
       return a.substr(0, 1) < b.substr(0, 1);  // "" < "!" < "?"
     });
