@@ -104,8 +104,13 @@ TEST_P(Zoo, ReplaysToTheGoldensLoss) {
   EXPECT_EQ(model->graph.outputs[0].kind, ir::OutputKind::kLoss);
   const double loss = tensors.at(model->graph.outputs[0].value).to(at::kDouble).const_data_ptr<double>()[0];
   const double want = ToTensor(golden->Source(*golden->Find("loss"))).to(at::kDouble).const_data_ptr<double>()[0];
-  // float32 arithmetic against float64: eager float32 is within 2e-6 of these losses.
-  EXPECT_NEAR(loss, want, 1e-5 * std::abs(want));
+  // float32 arithmetic against float64: eager float32 is within 2e-6 of these losses. bfloat16 has eight bits, and a loss
+  // averages over its errors.
+  bool narrow = false;
+  for (ir::ValueId v = 0; v < model->graph.num_values(); ++v) {
+    narrow = narrow || (model->graph.has_value(v) && model->graph.value(v).dtype == ir::DType::kBFloat16);
+  }
+  EXPECT_NEAR(loss, want, (narrow ? 4e-3 : 1e-5) * std::abs(want));
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, Zoo, ::testing::ValuesIn(Cases()), [](const auto& info) {
