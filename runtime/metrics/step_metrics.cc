@@ -76,7 +76,7 @@ std::string StepLine(const StepMetrics& m, int64_t last_step) {
 }
 
 std::string EvalLine(const EvalMetrics& m, int64_t last_step) {
-  return fmt::format("{}  eval_loss {:<9.7g}  perplexity {:<9.6g}  {} batches  {:.3f} s", StepName(m.step, last_step),
+  return fmt::format("{}  eval_loss {:<9.7g}  perplexity {:.6g}  ({} batches, {:.3f} s)", StepName(m.step, last_step),
                      m.loss, m.perplexity, m.batches, m.seconds);
 }
 
