@@ -21,17 +21,6 @@ class Clock {
   std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
 };
 
-// Behind the listeners, so that the step's line is there.
-Status StopIfNotFinite(Rank* rank, const StepRecord& record) {
-  std::string loss;
-  for (const auto& output : rank->program().outputs) {
-    if (output->kind == program::OutputKind::Loss) loss = output->name;
-  }
-  Status status = CheckFinite(record, loss, rank->options().see.check_numerics);
-  if (!status.ok()) rank->set_shared_error();
-  return status;
-}
-
 Status Evaluate(Rank* rank, const LoopOptions& options, const std::vector<StepListener*>& listeners) {
   ASSIGN_OR_RETURN(const EvalRecord record, EvaluateOn(rank, options.eval, options.eval_batches));
   for (StepListener* listener : listeners) RETURN_IF_ERROR(listener->OnEval(record));
@@ -39,6 +28,16 @@ Status Evaluate(Rank* rank, const LoopOptions& options, const std::vector<StepLi
 }
 
 }  // namespace
+
+Status FiniteCheck::OnStep(const StepRecord& record) {
+  std::string loss;
+  for (const auto& output : rank_->program().outputs) {
+    if (output->kind == program::OutputKind::Loss) loss = output->name;
+  }
+  Status status = CheckFinite(record, loss, rank_->options().see.check_numerics);
+  if (!status.ok()) rank_->set_shared_error();
+  return status;
+}
 
 Status Train(Rank* rank, data::BatchSource* source, const LoopOptions& options,
              const std::vector<StepListener*>& listeners) {
@@ -63,7 +62,6 @@ Status Train(Rank* rank, data::BatchSource* source, const LoopOptions& options,
     record.grad_norm = rank->capture().grad_norm();
     record.outputs = rank->capture().outputs();
     for (StepListener* listener : listeners) RETURN_IF_ERROR(listener->OnStep(record));
-    RETURN_IF_ERROR(StopIfNotFinite(rank, record));
     if (options.eval != nullptr && options.eval_every > 0 && record.step % options.eval_every == 0) {
       RETURN_IF_ERROR(Evaluate(rank, options, listeners));
       evaluated = record.step;

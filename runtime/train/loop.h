@@ -37,6 +37,16 @@ class StepListener {
   virtual Status OnEnd() { return Ok(); }                           // after the last step of a run that had no error
 };
 
+// Ends a run whose loss or gradient norm is not finite (CheckFinite), on all ranks alike.
+class FiniteCheck : public StepListener {
+ public:
+  explicit FiniteCheck(Rank* rank) : rank_(rank) {}
+  Status OnStep(const StepRecord& record) override;
+
+ private:
+  Rank* rank_;
+};
+
 struct LoopOptions {
   int64_t steps = 0;  // the number of the last step: a run resumed at step 40 of 100 takes 60
   LearningRate learning_rate;

@@ -171,7 +171,8 @@ Result<int> TrainOn(Rank* rank, data::BatchSource* source, data::BatchSource* ev
   loop.learning_rate = rank->options().learning_rate;
   const SeeOptions& see = rank->options().see;
   ASSIGN_OR_RETURN(const std::unique_ptr<Seeing> seeing, Seeing::Start(rank, loop.steps));
-  std::vector<StepListener*> listeners = {seeing.get()};
+  FiniteCheck finite(rank);
+  std::vector<StepListener*> listeners = {seeing.get(), &finite};  // what is lost is told, and never saved
   std::unique_ptr<Tracer> tracer;
   if (!see.trace.empty()) {
     ASSIGN_OR_RETURN(tracer, Tracer::Start(rank, see.trace, see.trace_first, see.trace_last));
@@ -211,7 +212,12 @@ Result<int> BeRank(const RunOptions& options, Job job, const Meeting& meeting) {
   }
   Result<int> code = compare ? Compare(rank.get(), *job.golden)
                              : TrainOn(rank.get(), job.source.get(), job.eval.get(), resumed.get());
-  if (!code.ok() && rank->shared_error() && !rank->first()) return static_cast<int>(code.error().code);  // rank 0 says it
+  if (!code.ok() && rank->shared_error()) {
+    // All ranks have it: one says it, and none ends before, which would end the others.
+    if (rank->first()) LogError(code.error());
+    (void)rank->communicator().Barrier().ok();
+    return static_cast<int>(code.error().code);
+  }
   if (!code.ok()) return code;
   MyWhereabouts().Set(Activity::kEnding);
   RETURN_IF_ERROR(ReportRun(rank.get()));
