@@ -1,4 +1,4 @@
-"""Makes (.pt2, golden) pairs of any torch.nn.Module whose forward returns the loss.
+"""Makes (.pt2, golden) pairs of any torch.nn.Module whose forward returns the loss, alone or as "loss" in a dict.
 
     python models/export.py PACKAGE.MODULE:FACTORY -o DIR [--name NAME] [--batch 2] [--seq 64 61] [--dynamic-batch] [--vocab 64]
 
@@ -8,7 +8,8 @@ tensors; else `input_ids` and `labels` are drawn below --vocab, one label in ten
     DIR/NAME.pt2                     torch.export of the training graph with its weights; dim 1 of each input that has the length
                                      there is symbolic (with the most general Dim that torch.export accepts), dim 0 too on request
     DIR/NAME.golden_sS.safetensors   for each length S: in.<input>, loss [] and grad.<parameter> of one device in eager float64.
-                                     The header's "tied" lists parameter names that share another's tensor.
+                                     The header's "tied" lists parameter names that share another's tensor, "outputs" (JSON)
+                                     further scalars that forward returns.
 
 Needs torch 2.11 and safetensors.
 """
@@ -124,13 +125,26 @@ def save_program(program, path, root=None, frames=0):
     os.remove(raw)
 
 
+def loss_of(returned):
+    """The loss among what forward returns: the tensor itself, or "loss" in a dict."""
+    return returned["loss"] if isinstance(returned, dict) else returned
+
+
+def scalars_of(returned, path=""):
+    """The other numbers that forward returns, by the keys that lead to them, joined by dots."""
+    if isinstance(returned, dict):
+        return {k: v for key, value in returned.items() for k, v in scalars_of(value, f"{path}.{key}" if path else key).items()}
+    return {path: returned.item()} if path and path != "loss" and returned.dim() == 0 else {}
+
+
 def golden(module, inputs, path):
     """Loss and every gradient of `module` on one device, in eager float64."""
     from safetensors.torch import save_file
     module = module.double()
     to64 = {k: v.double() if v.is_floating_point() else v for k, v in inputs.items()}
     with AllFloat64():
-        loss = module(**to64)
+        returned = module(**to64)
+        loss = loss_of(returned)
         loss.backward()
     tensors = {"in." + k: v.contiguous().clone() for k, v in inputs.items()}  # inputs may be views of one text
     tensors["loss"] = loss.detach().double()
@@ -138,7 +152,9 @@ def golden(module, inputs, path):
         if p.requires_grad:
             tensors["grad." + name] = (torch.zeros_like(p) if p.grad is None else p.grad).contiguous()
     tied = [n for n, p in module.named_parameters(remove_duplicate=False) if p.requires_grad and "grad." + n not in tensors]
-    save_file(tensors, path, metadata={"tied": ",".join(tied), "torch": torch.__version__, "dtype": "float64"})
+    outputs = scalars_of(returned)
+    save_file(tensors, path, metadata={"tied": ",".join(tied), "torch": torch.__version__, "dtype": "float64",
+                                       **({"outputs": json.dumps(outputs)} if outputs else {})})
     os.chmod(path, 0o644)
     return loss.item()
 
@@ -147,7 +163,7 @@ def float32_error(module, inputs, path):
     """The worst gradient error of eager float32 against the golden at `path`, as autosp-run defines it: what can be asked of others."""
     from safetensors.torch import load_file
     reference = {k[5:]: v for k, v in load_file(path).items() if k.startswith("grad.")}
-    module(**inputs).backward()
+    loss_of(module(**inputs)).backward()
     least = 1e-4 * torch.sqrt(sum(r.square().sum() for r in reference.values()))
     got = {k: torch.zeros_like(p) if p.grad is None else p.grad for k, p in module.named_parameters() if k in reference}
     return max(((g.double() - reference[k]).norm() / max(reference[k].norm(), least)).item() for k, g in got.items())

@@ -268,6 +268,23 @@ class Batched(nn.Module):
         return total / (input_ids.size(0) * input_ids.size(1))
 
 
+class Logged(nn.Module):
+    """Returns further numbers beside the loss, in a dict: the share of labels that are guessed, and the mean entropy of the guesses."""
+    def __init__(self):
+        super().__init__()
+        self.embed, self.positions = nn.Embedding(V, D), nn.Embedding(128, D)
+        self.block, self.norm, self.head = GPTBlock(4), nn.LayerNorm(D), nn.Linear(D, V, bias=False)
+
+    def forward(self, input_ids, labels):
+        x = self.block(self.embed(input_ids) + self.positions(torch.arange(input_ids.size(1), device=input_ids.device)))
+        logits = self.head(self.norm(x))
+        valid = labels != -100
+        hits = ((logits.detach().argmax(-1) == labels) & valid).sum() / valid.sum()
+        log_p = F.log_softmax(logits.detach(), -1)
+        return {"loss": F.cross_entropy(logits.flatten(0, 1), labels.flatten()), "logits": logits,
+                "metrics": {"accuracy": hits, "entropy": -(log_p.exp() * log_p).sum(-1).mean()}}
+
+
 class Bytes(nn.Module):
     """A nanoGPT over the bytes of a text: learned positions, a tied head, dropout on embeddings, attention and residuals, labels already
     shifted, ignore_index -1. Small enough that two cores learn English spelling with it in half a minute."""
@@ -318,6 +335,7 @@ MODELS = {
     "frozen": (Frozen, (64, 61), {}),
     "half": (Half, (61,), {}),
     "autocast": (Autocast, (61,), dict(longest=64)),
+    "logged": (Logged, (64, 61), dict(longest=128)),
     "batched": (Batched, (64, 61), dict(dynamic_batch=True, batch=2, batches=(3, 1))),
 }
 

@@ -3,6 +3,7 @@
 #include <chrono>
 
 #include "runtime/base/log.h"
+#include "runtime/train/check_numerics.h"
 #include "runtime/train/rank.h"
 
 namespace autospc::train {

@@ -98,7 +98,7 @@ Result<Job> Open(const RunOptions& options, int ranks, int local_ranks, bool ver
   if (!options.save_weights.empty()) RETURN_IF_ERROR(CheckSavePath(options.save_weights));
   RETURN_IF_ERROR(CheckWeights(*job.package, weights));
   RETURN_IF_ERROR(OpenFiles(options, verify, &job));
-  if (verify && options.steps > 0) RETURN_IF_ERROR(CheckOutputs(options.see, Restarted()));
+  if (verify && options.steps > 0) RETURN_IF_ERROR(CheckOutputs(options.see, !options.checkpoint.resume.empty() || Restarted()));
   if (options.golden.empty()) return job;
   ASSIGN_OR_RETURN(GoldenFile golden, GoldenFile::Open(options.golden));
   RETURN_IF_ERROR(CheckGolden(golden, program));

@@ -78,6 +78,44 @@ def picture(chromium, page, out, wide, high):
                    check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
+COLOURS = {"compute": "#2f81f7", "collective": "#2da44e", "waiting": "#db6d28", "data": "#a371f7"}
+
+
+def draw_trace(events, step):
+    """One step of the trace as an SVG, laid out as a trace viewer does: a row a rank, a slice an instruction, what it waits for within."""
+    wide, left, row = 1200, 66, 78
+    (first,) = [e for e in events if e["ph"] == "X" and e["name"] == f"step {step}" and e["tid"] == 1]
+    begin, end = first["ts"], first["ts"] + first["dur"]
+    ranks = sorted({e["tid"] for e in events if e["ph"] == "X"})
+    high = 58 + row * len(ranks)
+
+    def x(at):
+        return left + (at - begin) / (end - begin) * (wide - left - 16)
+
+    out = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide} {high}" font-family="system-ui, sans-serif" font-size="11">',
+           f"<text x=\"{left}\" y=\"20\" font-size=\"14\" fill=\"#7d8590\">step {step}: {(end - begin) / 1000:.2f} ms</text>"]
+    at = left + 150
+    for name, colour in COLOURS.items():
+        out.append(f'<rect x="{at}" y="10" width="12" height="12" fill="{colour}"/><text x="{at + 17}" y="20" fill="#7d8590">{name}</text>')
+        at += 100
+    for i, tid in enumerate(ranks):
+        y = 44 + row * i
+        out.append(f'<text x="6" y="{y + 22}" fill="#7d8590">rank {tid - 1}</text>')
+        for e in events:
+            if e["ph"] != "X" or e["tid"] != tid or e["cat"] == "step" or e["ts"] + e["dur"] < begin or e["ts"] > end:
+                continue
+            x0, x1 = max(x(e["ts"]), left), x(e["ts"] + e["dur"])
+            inner = e["name"] == "transfer" or e["cat"] == "waiting"
+            colour = COLOURS["collective" if e["name"] == "transfer" else e["cat"]]
+            top, tall = (y + 34, 24) if inner else (y, 32)
+            out.append(f'<rect x="{x0:.2f}" y="{top}" width="{max(x1 - x0, 0.2):.2f}" height="{tall}" fill="{colour}" stroke="#0d1117" '
+                       f'stroke-width="0.3"><title>{html.escape(e["name"])}: {e["dur"]:.0f} us</title></rect>')
+            name = e["name"].replace("aten.", "").replace("autosp.", "").replace(".default", "").replace("  ", " ")
+            if (x1 - x0) / 6.2 > len(name):
+                out.append(f'<text x="{x0 + 3:.1f}" y="{top + 18}" fill="#fff">{html.escape(name)}</text>')
+    return "\n".join(out + ["</svg>", ""])
+
+
 def tensorboard_python():
     venv = os.path.join(BUILD, "tbvenv")
     if not os.path.exists(os.path.join(venv, ".ready")):
@@ -157,6 +195,10 @@ def main():
         f.write(as_html(screen(middle)))
     picture(chromium, page, os.path.join(folder, "terminal.png"), 1230, 36 + int(13 * 1.45 * ROWS) + 10)
     picture(chromium, os.path.join(folder, "loss.svg"), os.path.join(folder, "loss.png"), 880, 500)
+    page = os.path.join(here, "trace.svg")
+    with open(page, "w") as f:
+        f.write(draw_trace(trace, 3))
+    picture(chromium, page, os.path.join(folder, "trace.png"), 1216, 240)
     print(f"pictures: {folder}")
     return int(failed)
 
