@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
+#include <future>
 #include <thread>
 
 #include "runtime/base/log.h"
@@ -51,6 +52,8 @@ struct Job {
   std::optional<GoldenFile> golden;
   std::unique_ptr<data::BatchSource> source;  // of the steps; none for a golden file or a stream
   std::unique_ptr<data::BatchSource> eval;    // of --eval-data
+  // Whether the package's data are what they should be, found out beside loading them; none where it is known.
+  std::shared_future<Status> verified;
 };
 
 Status OpenFiles(const RunOptions& options, bool scan, Job* job) {
@@ -70,12 +73,16 @@ Status OpenFiles(const RunOptions& options, bool scan, Job* job) {
 }
 
 // Everything that can be said before a rank starts working: the package, the batch, the weights, the data.
-// `local_ranks`: those for which this process answers. `verify`: nobody has read all of package and data before.
-Result<Job> Open(const RunOptions& options, int ranks, int local_ranks, bool verify) {
+// `local_ranks`: those for which this process answers. `verify`: nobody has read all of package and data before; `beside`:
+// the weights may be read through beside what follows, until Job::verified is asked.
+Result<Job> Open(const RunOptions& options, int ranks, int local_ranks, bool verify, bool beside = false) {
   RETURN_IF_ERROR(CheckMachine(options.device, local_ranks));
-  ASSIGN_OR_RETURN(Package package, Package::Open(options.package, OpenOptions{.verify_data = verify}));
+  ASSIGN_OR_RETURN(Package package, Package::Open(options.package, OpenOptions{.verify_data = verify && !beside}));
   Job job;
   job.package = std::make_shared<Package>(std::move(package));
+  if (verify && beside) {
+    job.verified = std::async(std::launch::async, [opened = job.package] { return opened->VerifyData(); });
+  }
   const program::ProgramT& program = job.package->program();
   RETURN_IF_ERROR(CheckPackageDevice(options.device, program.device, options.package));
   if (program.world_size != ranks) {
@@ -98,7 +105,7 @@ Result<Job> Open(const RunOptions& options, int ranks, int local_ranks, bool ver
   if (!options.save_weights.empty()) RETURN_IF_ERROR(CheckSavePath(options.save_weights));
   RETURN_IF_ERROR(CheckWeights(*job.package, weights));
   RETURN_IF_ERROR(OpenFiles(options, verify, &job));
-  if (verify && options.steps > 0) RETURN_IF_ERROR(CheckOutputs(options.see, !options.checkpoint.resume.empty() || Restarted()));
+  if (verify && options.steps > 0) RETURN_IF_ERROR(CheckOutputs(options.see, resumed_at.has_value() || Restarted()));
   if (options.golden.empty()) return job;
   ASSIGN_OR_RETURN(GoldenFile golden, GoldenFile::Open(options.golden));
   RETURN_IF_ERROR(CheckGolden(golden, program));
@@ -202,6 +209,7 @@ Result<int> BeRank(const RunOptions& options, Job job, const Meeting& meeting) {
                                                         job.package->program(), meeting.host.get()));
   ASSIGN_OR_RETURN(const std::unique_ptr<Rank> rank,
                    Rank::Load(options, job.package, meeting, resumed.get(), /*gradients=*/compare));
+  if (job.verified.valid()) RETURN_IF_ERROR(job.verified.get());  // before anything is made of them
   if (job.golden) job.source = std::make_unique<GoldenBatch>(*job.golden, rank->program());
   if (!job.source) {
     std::unique_ptr<data::BatchSource> stream;
@@ -247,7 +255,9 @@ Result<int> Run(const RunOptions& options) {
   SetLogOptions(log);
   const int cores = static_cast<int>(std::thread::hardware_concurrency());
   at::set_num_threads(options.threads > 0 ? options.threads : std::max(1, cores / std::max(1, mine.local_size)));
-  Result<Job> job = Open(options, mine.world_size, /*local_ranks=*/1, !verified);
+  // A second reader would count as what a step takes: then one after the other.
+  const bool beside = !options.measure_memory && !options.limit_data;
+  Result<Job> job = Open(options, mine.world_size, /*local_ranks=*/1, !verified, beside);
   if (!job.ok()) {
     // Our launcher ends its ranks together; other launchers may not, and those of other machines cannot.
     if (!verified || mine.local_size < mine.world_size)
