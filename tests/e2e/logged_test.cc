@@ -34,7 +34,9 @@ TEST(LoggedTest, OutputsAreToldAtEachStep) {
     const Outcome ran = Execute(run);
     ASSERT_EQ(ran.code, 0) << Said(run, ran);
     const json first = json::parse(ran.out.substr(0, ran.out.find('\n'))), second = json::parse(ran.out.substr(ran.out.find('\n')));
-    for (const auto& [name, value] : Expected("s61").items()) {
+    const json expected = Expected("s61");
+    ASSERT_EQ(expected.size(), 2u);
+    for (const auto& [name, value] : expected.items()) {
       ASSERT_TRUE(first.contains(name)) << first.dump();
       // Float32 of about a hundred terms; a guess that float64 would make otherwise is not among these.
       EXPECT_NEAR(first[name].get<double>(), value.get<double>(), 1e-5) << name << " at P = " << ranks;
