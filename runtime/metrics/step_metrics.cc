@@ -61,7 +61,7 @@ std::string ShortNumber(double value) {
 }
 
 std::string StepLine(const StepMetrics& m, int64_t last_step) {
-  std::string line = fmt::format("{}  loss {:<9.7g}  grad_norm {:<9.6g}", StepName(m.step, last_step), Unsigned(m.loss),
+  std::string line = fmt::format("{}  loss {:<11.7g}  grad_norm {:<10.6g}", StepName(m.step, last_step), Unsigned(m.loss),
                                  Unsigned(m.grad_norm));
   if (!std::isnan(m.lr)) line += fmt::format("  lr {:<8.4g}", m.lr);
   for (const auto& [name, value] : m.outputs) line += fmt::format("  {} {:<9.6g}", name, Unsigned(value));

@@ -18,7 +18,7 @@ struct StepMetrics {
   int64_t tokens = 0;       // of the global batch
   double seconds = NAN;     // of the step, with all that it waits for but its data
   double data_seconds = 0;  // waiting for the batch
-  double mfu = NAN;         // model FLOPs utilisation: a rank's FLOP/s over the peak of what it runs on
+  double mfu = NAN;         // FLOPs utilisation: a rank's FLOP/s, of what is computed again too, over the peak of what it runs on
   // A rank's memory, of the rank that has most: all that the plan knows (weights, states, arena), and what the process
   // has grown by since it began. Bytes.
   int64_t planned_bytes = 0, measured_bytes = 0;

@@ -24,7 +24,7 @@ StepMetrics Sample() {
 
 TEST(StepMetricsTest, OneLineForPeople) {
   EXPECT_EQ(StepLine(Sample(), 200),
-            "step  12  loss 3.465736   grad_norm 1.25       lr 0.001     16.0k tokens/s  mfu  34.5%  "
+            "step  12  loss 3.465736     grad_norm 1.25        lr 0.001     16.0k tokens/s  mfu  34.5%  "
             "memory 1.04 of 1.00 GiB  0.512 s");
 }
 
@@ -34,7 +34,7 @@ TEST(StepMetricsTest, WhatIsNotKnownIsLeftOut) {
   m.tokens = 0;
   m.measured_bytes = 0;
   m.outputs = {{"accuracy", 0.5}};
-  EXPECT_EQ(StepLine(m, 123456), "step     12  loss 3.465736   grad_norm 1.25       lr 0.001     accuracy 0.5        "
+  EXPECT_EQ(StepLine(m, 123456), "step     12  loss 3.465736     grad_norm 1.25        lr 0.001     accuracy 0.5        "
                                  "memory 1.00 GiB  0.512 s");
   for (const auto& [name, value] : StepFields(m)) {
     EXPECT_NE(name, "mfu");
