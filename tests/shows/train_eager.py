@@ -14,7 +14,7 @@ import torch  # noqa: E402
 import export  # noqa: E402
 import zoo  # noqa: E402
 
-STEPS, BATCH, SEQ, LR, MIN_LR, WARMUP, CLIP, SEED, DROPOUT = 200, 4, 256, 3e-3, 3e-4, 20, 1.0, 5, 0.1
+STEPS, BATCH, SEQ, LR, MIN_LR, WARMUP, CLIP, SEED, DROPOUT = 200, 4, 256, 6e-4, 6e-5, 20, 1.0, 5, 0.1
 WORD = (1 << 64) - 1
 
 
