@@ -48,6 +48,20 @@ const InputSpec* Contract::Find(Role role) const {
   return nullptr;
 }
 
+const InputSpec* Contract::Tightest() const {
+  const InputSpec* tightest = nullptr;
+  for (const InputSpec& input : inputs) {
+    if (input.limit <= 0 || (input.role != Role::kTokens && input.role != Role::kLabels)) continue;
+    if (tightest == nullptr || input.limit < tightest->limit) tightest = &input;
+  }
+  return tightest;
+}
+
+std::string LimitText(const InputSpec& input) {
+  return input.role == Role::kLabels ? fmt::format("the loss on '{}' has {} classes", input.name, input.limit)
+                                     : fmt::format("the embedding of '{}' has {} rows", input.name, input.limit);
+}
+
 int64_t Contract::rows() const {
   if (const InputSpec* const tokens = Find(Role::kTokens)) return tokens->rows();
   for (const InputSpec& input : inputs) {

@@ -50,8 +50,13 @@ struct Contract {
   int64_t length() const;                  // positions of a row
   // A row needs so many tokens: one more than positions where labels are shifted here.
   int64_t tokens_a_row() const { return length() + (shifts() ? 1 : 0); }
+  // The input that allows the fewest ids to a file's tokens: they are its labels too. nullptr: any id goes.
+  const InputSpec* Tightest() const;
   bool shifts() const { return labels == Labels::kShifted && Find(Role::kLabels) != nullptr; }
 };
+
+// "the embedding of 'input_ids' has 64 rows", "the loss on 'labels' has 64 classes".
+std::string LimitText(const InputSpec& input);
 
 // As the program records it. `labels` overrides what that says of labels.
 Contract ContractOf(const program::ProgramT& program, Labels labels = Labels::kUnknown);

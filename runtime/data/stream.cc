@@ -184,13 +184,11 @@ Result<bool> StreamBatches::NextTokens(int64_t count) {
     LoadTokens(token_type_, Ahead().data(), take, pending_.data() + old);
     Drop(static_cast<size_t>(take * element));
     left_ -= headers_ ? take : 0;
-    const int64_t limit = contract_.Find(Role::kTokens)->limit;
-    for (size_t i = old; limit > 0 && i < pending_.size(); ++i) {
-      if (pending_[i] < 0 || pending_[i] >= limit) {
-        return Bad(fmt::format("a token is {}, and the embedding of '{}' has {} rows", pending_[i],
-                               contract_.Find(Role::kTokens)->name, limit),
-                   "is it of --token-dtype, and made with this model's tokenizer?");
-      }
+    const InputSpec* const tightest = contract_.Tightest();
+    for (size_t i = old; tightest != nullptr && i < pending_.size(); ++i) {
+      if (pending_[i] >= 0 && pending_[i] < tightest->limit) continue;
+      return Bad(fmt::format("a token is {}, and {}", pending_[i], LimitText(*tightest)),
+                 "is it of --token-dtype, and made with this model's tokenizer?");
     }
   }
   return true;

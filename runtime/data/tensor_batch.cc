@@ -162,8 +162,7 @@ Status TensorBatch::Scan() const {
         const int64_t id = Integer(column, row, t);
         if ((id >= 0 && id < input.limit) || (label && contract_.ignore_index && id == *contract_.ignore_index))
           continue;
-        return Bad(fmt::format("'{}' holds {} at row {}, position {}, and {} {}", input.name, id, row, t,
-                               label ? "the number of classes is" : "the embedding's number of rows is", input.limit),
+        return Bad(fmt::format("'{}' holds {} at row {}, position {}, and {}", input.name, id, row, t, LimitText(input)),
                    "was it made with this model's tokenizer?");
       }
     }

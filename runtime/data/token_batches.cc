@@ -5,16 +5,15 @@
 namespace autospc::data {
 namespace {
 
-// Beyond the embedding, of one file.
-Status Scan(const TokenFile& file, const InputSpec& tokens) {
-  if (tokens.limit <= 0) return Ok();
-  const std::optional<int64_t> at = file.FindOutside(tokens.limit);
+// Every id of a file has a row in the embedding and a class in the loss.
+Status Scan(const TokenFile& file, const Contract& contract) {
+  const InputSpec* const tightest = contract.Tightest();
+  if (tightest == nullptr) return Ok();
+  const std::optional<int64_t> at = file.FindOutside(tightest->limit);
   if (!at) return Ok();
   int64_t id = 0;
   file.Read(*at, 1, &id);
-  return Error{Code::kBadInput,
-               fmt::format("token {} of the file is {}, and the embedding of '{}' has {} rows", *at, id, tokens.name,
-                           tokens.limit),
+  return Error{Code::kBadInput, fmt::format("token {} of the file is {}, and {}", *at, id, LimitText(*tightest)),
                file.path(),
                fmt::format("is the file of {} tokens (--token-dtype), and made with this model's tokenizer?",
                            TokenName(file.type()))};
@@ -39,7 +38,7 @@ Result<std::unique_ptr<TokenBatches>> TokenBatches::Open(const Contract& contrac
                    fmt::format("the file has {} tokens, and a sample of this package needs {}", file.size(), needed),
                    path, fmt::format("give a longer file, or compile with a --seq-len below {}", length)};
     }
-    if (scan) RETURN_IF_ERROR(Scan(file, *contract.Find(Role::kTokens)));
+    if (scan) RETURN_IF_ERROR(Scan(file, contract));
     source->first_.push_back(source->first_.back() + (file.size() - (needed - length)) / length);
     source->files_.push_back(std::move(file));
   }

@@ -147,6 +147,10 @@ TEST(TokenBatchesTest, SaysWhatIsWrongBeforeTraining) {
   EXPECT_NE(refusal(Causal(1, 4, Labels::kShifted), beyond)
                 .find("token 3 of the file is 1000, and the embedding of 'input_ids' has 1000 rows"),
             std::string::npos);
+  Contract fewer = Causal(1, 4, Labels::kShifted);  // classes than rows
+  fewer.inputs[1].limit = 5;
+  EXPECT_NE(refusal(fewer, beyond).find("token 3 of the file is 1000, and the loss on 'labels' has 5 classes"),
+            std::string::npos);
   EXPECT_TRUE(
       TokenBatches::Open(Causal(1, 4, Labels::kShifted), {beyond}, std::nullopt, {}, /*scan=*/false, "package").ok());
 }
