@@ -37,8 +37,10 @@ std::string ValueOf(const std::vector<Term>& terms, const std::string& name) {
 }
 
 std::string FingerprintOfFile(const std::string& path) {
-  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   struct stat status {};
+  // Asked before it is opened: a FIFO's writer takes whoever opens it for its reader.
+  if (stat(path.c_str(), &status) != 0 || !S_ISREG(status.st_mode)) return "";
+  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0 || fstat(fd, &status) != 0 || !S_ISREG(status.st_mode)) {
     if (fd >= 0) close(fd);
     return "";
