@@ -16,7 +16,7 @@ namespace {
 using nlohmann::json;
 
 constexpr int64_t kSchemaMajor = 8;
-constexpr int64_t kMaxExpanded = int64_t{1} << 30;  // bytes of a tensor that holds elements more than once
+constexpr int64_t kMaxExpanded = int64_t{1} << 26;  // bytes of a tensor that holds elements more than once
 
 Status CheckVersion(const json& program) {
   const json& version = program.at("schema_version");

@@ -18,6 +18,9 @@ static Result<Plan> PlanNothing(const PlanRequest&) { return Nothing(); }
 static Result<std::string> InspectNothing(const std::string&, bool) { return Nothing(); }
 }  // namespace autospc
 
+// Of this file alone, and never called.
+[[maybe_unused]] static int AutospcMain(int argc, char** argv);
+
 #define Compile CompileNothing
 #define MakePlan PlanNothing
 #define Inspect InspectNothing

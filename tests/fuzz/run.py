@@ -17,7 +17,7 @@ def run(build, name, seconds):
     os.makedirs(crashes, exist_ok=True)
     before = set(os.listdir(crashes))
     command = [os.path.join(build, "bin", "fuzz_" + name), f"-max_total_time={seconds}", "-timeout=20", "-rss_limit_mb=3000",
-               "-malloc_limit_mb=1000", "-print_final_stats=1", "-close_fd_mask=1", "-max_len=32768", f"-artifact_prefix={crashes}/", found]
+               "-malloc_limit_mb=1000", "-print_final_stats=1", "-close_fd_mask=1", f"-max_len={131072 if name == 'pt2' else 32768}", f"-artifact_prefix={crashes}/", found]
     for kind in ("corpus", "regressions"):
         folder = os.path.join(HERE, kind, name)
         if os.path.isdir(folder):

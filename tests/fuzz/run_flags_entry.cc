@@ -10,6 +10,9 @@ namespace autospc::train {
 static Result<int> RunNothing(const RunOptions&) { return 0; }
 }  // namespace autospc::train
 
+// Of this file alone, and never called: what it calls need not be here.
+[[maybe_unused]] static int AutospRunMain(int argc, char** argv);
+
 #define Run RunNothing
 #define main AutospRunMain
 #include "cli/autosp_run.cc"
