@@ -51,6 +51,17 @@ void PutJson(State& state, nlohmann::json object, const char* level) {
   Put(state, JsonText(object) + "\n");
 }
 
+// A name out of a file must not move the cursor or colour the terminal: control characters are spelt, line ends aside.
+void Append(std::string_view message, std::string* text) {
+  for (const char c : message) {
+    const auto byte = static_cast<unsigned char>(c);
+    if ((byte < 0x20 && c != '\n' && c != '\t') || byte == 0x7f)
+      *text += fmt::format("\\x{:02x}", byte);
+    else
+      *text += c;
+  }
+}
+
 void PutText(State& state, LogLevel level, std::string_view message) {
   std::string text;
   if (state.line_open) text += "\r\033[K";
@@ -59,7 +70,7 @@ void PutText(State& state, LogLevel level, std::string_view message) {
   if (color) text += kLevelColors[static_cast<size_t>(level)];
   if (state.options.rank >= 0) text += fmt::format("rank {}: ", state.options.rank);
   if (level == LogLevel::kWarning) text += "warning: ";
-  text += message;
+  Append(message, &text);
   if (color) text += "\033[0m";
   Put(state, text + "\n");
 }

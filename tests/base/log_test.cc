@@ -43,6 +43,11 @@ TEST(Log, ColourOnlyWhereAsked) {
   EXPECT_EQ(Logged({}, [] { Log(LogLevel::kWarning, "x"); }).find('\033'), std::string::npos);
 }
 
+TEST(Log, NamesOutOfFilesDoNotDriveTheTerminal) {
+  EXPECT_EQ(Logged({}, [] { LogError({Code::kBadInput, "no tensor '\033[2J\r\x7f'", "a\tb", "c\nd"}); }),
+            "error: no tensor '\\x1b[2J\\x0d\\x7f'\n  at a\tb\n  hint: c\nd\n");
+}
+
 TEST(Log, NoColorIsHonoured) {
   setenv("NO_COLOR", "1", 1);
   EXPECT_FALSE(DefaultLogOptions().color);
