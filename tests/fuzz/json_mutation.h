@@ -76,7 +76,7 @@ class JsonMutator {
         if (at->is_array() && at->size() > 1) std::swap((*at)[Below(at->size())], (*at)[Below(at->size())]);
         break;
       default:
-        if (at->is_number_integer()) *at = at->get<int64_t>() + static_cast<int64_t>(Below(5)) - 2;
+        if (at->is_number_integer()) *at = static_cast<int64_t>(static_cast<uint64_t>(at->get<int64_t>()) + Below(5) - 2);
         else if (at->is_string()) Text(at);
         else if (at->is_boolean()) *at = !at->get<bool>();
         break;
