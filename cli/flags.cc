@@ -90,11 +90,17 @@ std::vector<std::pair<std::string, std::vector<std::string>>> Flags::Texts() con
   for (const auto& [name, value] : values) {
     const boost::any& any = value.value();
     std::vector<std::string> all = {"on"};
-    if (const auto* list = boost::any_cast<std::vector<std::string>>(&any)) all = *list;
-    else if (const auto* text = boost::any_cast<std::string>(&any)) all = {*text};
-    else if (const auto* number = boost::any_cast<int64_t>(&any)) all = {fmt::format("{}", *number)};
-    else if (const auto* natural = boost::any_cast<uint64_t>(&any)) all = {fmt::format("{}", *natural)};
-    else if (const auto* real = boost::any_cast<double>(&any)) all = {fmt::format("{}", *real)};
+    if (const auto* list = boost::any_cast<std::vector<std::string>>(&any)) {
+      all = *list;
+    } else if (const auto* text = boost::any_cast<std::string>(&any)) {
+      if (!text->empty() || value.defaulted()) all = {*text};  // a flag without a value has an empty one
+    } else if (const auto* number = boost::any_cast<int64_t>(&any)) {
+      all = {fmt::format("{}", *number)};
+    } else if (const auto* natural = boost::any_cast<uint64_t>(&any)) {
+      all = {fmt::format("{}", *natural)};
+    } else if (const auto* real = boost::any_cast<double>(&any)) {
+      all = {fmt::format("{}", *real)};
+    }
     texts.emplace_back(name, std::move(all));
   }
   return texts;

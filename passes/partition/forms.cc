@@ -154,9 +154,14 @@ Result<ValueId> Partitioner::GetS(ValueId x, const Placement& p) {
       return std::vector<Arg>{Arg::Int(dim), Arg::Int(p.block), Arg::Bool(false)};
     });
   } else {
-    if (!IsSharded(x) && forms_[x].r == kNoValue) {
-      ASSIGN_OR_RETURN(const std::optional<ValueId> pushed, Push(x, p));
-      if (pushed) return *pushed;
+    // A longer chain than any model's is computed whole from there on: it would reach the stack's end.
+    constexpr int kDeepest = 500;
+    if (!IsSharded(x) && forms_[x].r == kNoValue && pushing_ < kDeepest) {
+      ++pushing_;
+      const auto pushed = Push(x, p);
+      --pushing_;
+      if (!pushed.ok()) return pushed.error();
+      if (*pushed) return **pushed;
     }
     ASSIGN_OR_RETURN(const ValueId r, GetR(x));
     s = OnFactor("autosp.shard", r, p, p.valid, p.block, p, like, [&](int dim) {
@@ -227,13 +232,31 @@ Result<std::optional<ValueId>> Partitioner::Push(ValueId x, const Placement& p) 
   return std::optional(forms_[x].shards.back().second);
 }
 
+// What a whole node reads is whole by the same way, as far back as the graph is long: by a list, not down the stack.
 Status Partitioner::EmitWhole(const Node& node) {
-  std::vector<ValueId> operands;
-  for (ValueId v : node.Operands()) {
-    ASSIGN_OR_RETURN(const ValueId r, GetR(v));
-    operands.push_back(r);
+  struct Waiting {
+    const Node* node;
+    std::vector<ValueId> reads, operands;  // operands: of the first of them, made
+  };
+  std::vector<Waiting> waiting;
+  waiting.push_back({&node, node.Operands(), {}});
+  while (!waiting.empty()) {
+    Waiting& w = waiting.back();
+    if (w.operands.size() < w.reads.size()) {
+      const ValueId v = w.reads[w.operands.size()];
+      if (forms_[v].r == kNoValue && !IsSharded(v) && !IsPartial(v)) {
+        const Node* maker = global_.producer(v);
+        waiting.push_back({maker, maker->Operands(), {}});
+      } else {
+        ASSIGN_OR_RETURN(const ValueId r, GetR(v));
+        w.operands.push_back(r);
+      }
+      continue;
+    }
+    RETURN_IF_ERROR(EmitLocal(*w.node, w.operands, std::vector<Placement>(w.node->results.size(), Placement::Replicated())));
+    waiting.pop_back();
   }
-  return EmitLocal(node, operands, std::vector<Placement>(node.results.size(), Placement::Replicated()));
+  return Ok();
 }
 
 Status Partitioner::EmitLocal(const Node& node, const std::vector<ValueId>& operands,

@@ -57,6 +57,7 @@ class Partitioner {
   Result<ir::ValueId> GetV(ir::ValueId x);
   Result<ir::ValueId> GetS(ir::ValueId x, const ir::Placement& p);
   Result<std::optional<ir::ValueId>> Push(ir::ValueId x, const ir::Placement& p);
+  int pushing_ = 0;  // how deep Push is within itself
   Status EmitWhole(const ir::Node& node);
   // The node on local operands; its results are recorded under `placements` (one a result).
   Status EmitLocal(const ir::Node& node, const std::vector<ir::ValueId>& operands,

@@ -105,7 +105,7 @@ TEST(ExecutorTest, MalformedProgramsAreRefused) {
       {"result does not exist", [](auto& p) { p.instructions[0]->outputs[0] = 99; }},
       {"workspace does not exist", [](auto& p) { p.instructions[0]->workspace = 99; }},
       {"has no op", [](auto& p) { p.instructions[0]->op = "aten.nothing.default"; }, Code::kUnsupported},
-      {"takes 1 arguments", [](auto& p) { p.instructions[0]->args.clear(); }},
+      {"no argument \"self\"", [](auto& p) { p.instructions[0]->args.clear(); }},
       {"has no tensor", [](auto& p) { p.outputs[0]->tensor = 99; }},
       {"no persistent storage", [](auto& p) { p.outputs[0]->kind = OutputKind::BufferUpdate; }},
       {"compiled for 2 ranks", [](auto& p) { p.world_size = 2; }},

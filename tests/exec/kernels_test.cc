@@ -271,11 +271,9 @@ TEST(KernelTest, LayerNormOfFloatWithSixteenBitWeightsIsRefused) {
   const int i = builder.Like(x), w = builder.Like(Rand({7}, at::kBFloat16)), out = builder.Like(x), mean = builder.Like(stat),
             rstd = builder.Like(stat);
   builder.Add("aten.native_layer_norm.default", {B::T(i), B::Is({7}), B::T(w), B::None(), B::F(1e-5)}, {out, mean, rstd});
-  auto executor = builder.Build();
-  ASSERT_TRUE(executor.ok()) << executor.error().Format();
-  const Status status = (*executor)->Step({});
-  ASSERT_FALSE(status.ok());
-  EXPECT_NE(status.error().what.find("layer norm of Float with BFloat16 weights"), std::string::npos);
+  const auto executor = builder.Build();
+  ASSERT_FALSE(executor.ok());
+  EXPECT_NE(executor.error().what.find("operands and results that don't fit"), std::string::npos) << executor.error().Format();
 }
 
 TEST(KernelTest, SumOfABoolTensorCastsInTheWorkspace) {
