@@ -11,9 +11,9 @@ namespace autospc::train {
 namespace {
 
 // About one process or machine.
-constexpr std::array<std::string_view, 12> kOwn = {"package",       "nproc-per-node", "nnodes",    "node-rank",
-                                                   "rdzv-endpoint", "interface",      "threads",   "json",
-                                                   "help",          "log-format",     "log-level", "restart"};
+constexpr std::array<std::string_view, 13> kOwn = {
+    "package", "nproc-per-node", "nnodes",     "node-rank", "rdzv-endpoint", "interface", "threads",
+    "json",    "help",           "log-format", "log-level", "restart",       "peak-flops"};
 // Read by each rank, at a path of its own.
 constexpr std::array<std::string_view, 4> kRead = {"golden", "weights", "data", "eval-data"};
 // Written or read at a path that may differ between machines.

@@ -1,11 +1,16 @@
 // What ranks must have in common, and by which address they reach each other.
 #include "runtime/dist/agreement.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <atomic>
 #include <filesystem>
 #include <fstream>
+#include <thread>
 
 #include "runtime/dist/rank_card.h"
 
@@ -87,6 +92,25 @@ TEST(FingerprintTest, TellsFilesApart) {
   EXPECT_EQ(Fingerprint("/dev/null"), "");
   EXPECT_EQ(Fingerprint((folder / "absent").string()), "");
   fs::remove_all(folder);
+}
+
+// Its reader is the training, and its writer must not lose it before.
+TEST(FingerprintTest, LeavesAPipeAlone) {
+  const std::string pipe = testing::TempDir() + fmt::format("autospc-pipe-{}", getpid());
+  ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
+  std::atomic<bool> opened{false};
+  std::thread writer([&] {
+    const int fd = open(pipe.c_str(), O_WRONLY);  // waits for a reader
+    opened = true;
+    close(fd);
+  });
+  EXPECT_EQ(Fingerprint(pipe), "");
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  EXPECT_FALSE(opened.load());
+  const int reader = open(pipe.c_str(), O_RDONLY);
+  writer.join();
+  close(reader);
+  unlink(pipe.c_str());
 }
 
 RankCard Card(const std::string& host, const std::string& address, const std::string& master) {

@@ -17,12 +17,20 @@ class FailingTest : public testing::Test {
     Args args = TrainArgs(ranks, {"--nproc-per-node", std::to_string(ranks), "--steps", kManySteps});
     args.insert(args.end(), more.begin(), more.end());
     job_ = std::make_unique<RunningJob>(args);
-    ASSERT_TRUE(job_->WaitFor("step   3")) << job_->Out() << job_->Err();
+    ASSERT_TRUE(job_->WaitForStep(3)) << job_->Out() << job_->Err();
     ASSERT_EQ(job_->Children().size(), static_cast<size_t>(ranks));
   }
   static bool Until(const std::function<bool()>& come) {
     for (int i = 0; i < 6000 && !come(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
     return come();
+  }
+  // By step, as text; of a step that was taken twice the second time's.
+  static std::map<int, std::string> LossesIn(const std::string& out) {
+    const std::regex line(R"("step": (\d+),.*?"loss": ([^,}]+))");
+    std::map<int, std::string> losses;
+    for (std::sregex_iterator at(out.begin(), out.end(), line), end; at != end; ++at)
+      losses[std::stoi((*at)[1])] = (*at)[2];
+    return losses;
   }
   static bool Says(const Outcome& ended, const std::string& text) { return ended.err.find(text) != std::string::npos; }
 
@@ -89,12 +97,36 @@ TEST_F(FailingTest, AFullDisk) {
   EXPECT_TRUE(job.Left().empty());
 }
 
+// The losses of an uninterrupted run, also of the steps that were taken twice.
+TEST_F(FailingTest, RestartsFromTheCheckpoint) {
+  const TempFolder folder;
+  const auto args = [&](const std::string& name) {
+    return TrainArgs(2, {"--nproc-per-node", "2", "--steps", "40", "--json", "--restart", "2", "--checkpoint",
+                         (folder / name).string(), "--checkpoint-every", "2"});
+  };
+  const Args whole = args("whole");
+  const Outcome expected = Execute(whole);
+  ASSERT_EQ(expected.code, 0) << Said(whole, expected);
+  RunningJob job(args("killed"));
+  ASSERT_TRUE(Until([&] { return job.Out().find("\"step\": 5,") != std::string::npos; })) << job.Err();
+  const std::vector<pid_t> ranks = job.Children();
+  ASSERT_EQ(ranks.size(), 2u) << job.Err();
+  kill(ranks[1], SIGKILL);
+  const Outcome ended = job.Wait(120);
+  EXPECT_EQ(ended.code, 0) << ended.err;
+  EXPECT_TRUE(Says(ended, "start 1 of 2 again, from the checkpoint of step ")) << ended.err;
+  const auto losses = LossesIn(ended.out);
+  EXPECT_EQ(losses.size(), 40u);
+  EXPECT_EQ(losses, LossesIn(expected.out));
+  EXPECT_TRUE(job.Left().empty());
+}
+
 TEST_F(FailingTest, RestartsFromTheStart) {
   Start(2, {"--restart", "1"});
   kill(job_->Children()[0], SIGKILL);
   ASSERT_TRUE(Until([&] { return job_->Err().find("start 1 of 1 again") != std::string::npos; }));
   const size_t before = job_->Out().size();
-  ASSERT_TRUE(Until([&] { return job_->Out().find("step   3", before) != std::string::npos; }));
+  ASSERT_TRUE(Until([&] { return job_->Took(3, before); }));
   ASSERT_EQ(job_->Children().size(), 2u) << job_->Err();
   kill(job_->Children()[1], SIGKILL);
   const Outcome ended = job_->Wait();

@@ -3,6 +3,7 @@
 
 #include <cctype>
 #include <map>
+#include <regex>
 #include <utility>
 
 #include "tests/e2e/programs.h"
@@ -43,10 +44,15 @@ class RunningJob {
   std::string Out() const { return ReadFile(folder_ / "out"); }
   std::string Err() const { return ReadFile(folder_ / "err"); }
 
-  // Until `text` stands in its output; false if it ends or two minutes pass before.
-  bool WaitFor(const std::string& text) {
+  // Whether its output, from `from` on, tells of that step.
+  bool Took(int step, size_t from = 0) const {
+    const std::string out = Out().substr(from);
+    return std::regex_search(out, std::regex("step +" + std::to_string(step) + " "));
+  }
+  // Until it does; false if it ends or two minutes pass before.
+  bool WaitForStep(int step) {
     for (int i = 0; i < 24000; ++i) {
-      if (Out().find(text) != std::string::npos) return true;
+      if (Took(step)) return true;
       if (waitpid(pid_, &status_, WNOHANG) == pid_) {
         ended_ = true;
         return false;

@@ -26,9 +26,10 @@ class LaunchingTest : public testing::Test {
     args.insert(args.end(), more.begin(), more.end());
     return args;
   }
-  static void ExpectTrained(const Outcome& ended) {
+  static void ExpectTrained(RunningJob& job) {
+    const Outcome ended = job.Wait(120);
     EXPECT_EQ(ended.code, 0) << ended.All();
-    EXPECT_NE(ended.out.find("step   2"), std::string::npos) << ended.All();
+    EXPECT_TRUE(job.Took(2)) << ended.All();
   }
 };
 
@@ -47,7 +48,7 @@ TEST_F(LaunchingTest, SlurmsEnvironment) {
                                                                  {"SLURM_JOB_NODELIST", "node[1-1]"},
                                                                  {"SLURM_JOB_ID", std::to_string(getpid())}}));
   }
-  ExpectTrained(ranks[0]->Wait());
+  ExpectTrained(*ranks[0]);
   EXPECT_EQ(ranks[1]->Wait().code, 0);
 }
 
@@ -60,7 +61,7 @@ TEST_F(LaunchingTest, TwoLaunchersAsTwoMachines) {
     mine.insert(mine.end(), {"--node-rank", machine});
     machines.push_back(std::make_unique<RunningJob>(mine));
   }
-  ExpectTrained(machines[1]->Wait());
+  ExpectTrained(*machines[1]);
   EXPECT_EQ(machines[0]->Wait().code, 0) << machines[0]->Err();
 }
 
@@ -73,7 +74,7 @@ TEST_F(LaunchingTest, TheOtherMachineNamesTheCause) {
         std::make_unique<RunningJob>(TrainArgs(2, {"--steps", "1000000", "--nproc-per-node", "1", "--nnodes", "2",
                                                    "--rdzv-endpoint", endpoint, "--node-rank", machine})));
   }
-  ASSERT_TRUE(machines[0]->WaitFor("step   3")) << machines[0]->Err();
+  ASSERT_TRUE(machines[0]->WaitForStep(3)) << machines[0]->Err();
   ASSERT_EQ(machines[1]->Children().size(), 1u);
   kill(machines[1]->Children()[0], SIGKILL);
   const Outcome here = machines[1]->Wait(), there = machines[0]->Wait();
@@ -131,7 +132,7 @@ TEST_F(LaunchingTest, UnderTorchrun) {
   const Args train = Train(2, {});
   args.insert(args.end(), train.begin() + 1, train.end());
   RunningJob job(args);
-  ExpectTrained(job.Wait(120));
+  ExpectTrained(job);
 }
 
 // Two network namespaces joined by a cable, as two machines: each has its own loopback interface.
@@ -171,7 +172,7 @@ TEST_F(NamespacesTest, TwoNodes) {
     mine.insert(mine.end(), {"--node-rank", std::to_string(machine)});
     machines.push_back(std::make_unique<RunningJob>(On(machine, mine)));
   }
-  ExpectTrained(machines[0]->Wait());
+  ExpectTrained(*machines[0]);
   EXPECT_EQ(machines[1]->Wait().code, 0) << machines[1]->Err();
 }
 
@@ -186,7 +187,7 @@ TEST_F(NamespacesTest, ALostNetworkIsSilence) {
     mine.insert(mine.end(), {"--node-rank", std::to_string(machine)});
     machines.push_back(std::make_unique<RunningJob>(On(machine, mine)));
   }
-  ASSERT_TRUE(machines[0]->WaitFor("step   3")) << machines[0]->Err();
+  ASSERT_TRUE(machines[0]->WaitForStep(3)) << machines[0]->Err();
   ASSERT_TRUE(Run("ip -n " + names_[1] + " link set v" + names_[1] + " down"));
   for (int machine : {0, 1}) {
     const Outcome ended = machines[machine]->Wait();

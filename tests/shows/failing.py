@@ -91,9 +91,10 @@ def checkpoints(folder):
     return ["--checkpoint", folder, "--checkpoint-every", EVERY, "--keep", 2] if saves else []
 
 
-def complete(folder):
-    """Whether the folder holds a checkpoint of any step: what is being written has a temporary name."""
-    return os.path.isdir(folder) and any(not name.startswith(".") and "tmp" not in name for name in os.listdir(folder))
+def newest(folder):
+    """The step of the newest complete checkpoint, or None: what is being written has a hidden name."""
+    steps = [int(name[5:]) for name in os.listdir(folder) if name.startswith("step-")] if os.path.isdir(folder) else []
+    return max(steps, default=None)
 
 
 whole, took = {}, {}
@@ -141,11 +142,12 @@ while kills["tried"] < args.kills:
     kills["slowest"] = max(kills["slowest"], job.seconds)
     if not right or job.code != 7 or job.left() or (training and not named):
         wrong.append(f"rank {victim} of {p} killed after {at:.2f} s: exit {job.code}\n{job.text}")
-    if saves and complete(folder):
+    step = newest(folder)
+    if step is not None:
         kills["resumed"] += 1
         again = Job(p, "--resume", folder).end()
-        kills["loaded"] += again.code == 0
-        equal = bool(again.losses) and max(again.losses) == STEPS and all(whole[p][s] == loss for s, loss in again.losses.items())
+        kills["loaded"] += again.code == 0 and f"resumed after step {step} " in again.text
+        equal = again.code == 0 and sorted(again.losses) == list(range(step + 1, STEPS + 1)) and all(whole[p][s] == loss for s, loss in again.losses.items())
         kills["equal"] += equal
         if not equal:
             wrong.append(f"resumed: exit {again.code}, steps {sorted(again.losses)[:3]}…\n{again.text}")
@@ -156,7 +158,7 @@ table(f"{args.kills} × kill -9 of a random rank of 2 or 3 at a random time of a
        ["every survivor names the dead rank (kills after the first step)", f"{kills['named']} of {kills['began']}"],
        ["processes left", str(kills["orphans"])],
        ["slowest end after the kill", f"{kills['slowest']:.2f} s"],
-       ["a complete checkpoint was there and loaded", f"{kills['loaded']} of {kills['resumed']}" if saves else "no checkpoints yet"],
+       ["the newest complete checkpoint, where there was one, loaded", f"{kills['loaded']} of {kills['resumed']}" if saves else "no checkpoints yet"],
        ["resumed losses equal the uninterrupted run's", f"{kills['equal']} of {kills['resumed']}" if saves else "-"],
        ["kills that came after the end, drawn again", str(kills["late"])]])
 
@@ -185,7 +187,7 @@ if rows:
 if saves:
     p, folder = 2, scratch("failing/restarted", empty=True)
     job = Job(p, *checkpoints(folder), "--restart", 2)
-    while not complete(folder) and job.process.poll() is None:
+    while newest(folder) is None and job.process.poll() is None:
         time.sleep(0.002)
     os.kill(job.ranks()[1], signal.SIGKILL)
     job.end()
