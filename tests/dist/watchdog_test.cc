@@ -129,7 +129,7 @@ TEST_F(WatchdogTest, AClosedConnectionIsADeath) {
 }
 
 TEST_F(WatchdogTest, SilenceIsAHang) {
-  Start(3, milliseconds(600));
+  Start(3, seconds(2));
   std::atomic<bool> done{false};
   std::thread talker([&] {
     for (; !done; std::this_thread::sleep_for(milliseconds(50))) Say(1, BeatAt(1, 1));
@@ -139,13 +139,13 @@ TEST_F(WatchdogTest, SilenceIsAHang) {
   talker.join();
   ASSERT_TRUE(failure);
   EXPECT_EQ(failure->code, Code::kTimeout);
-  EXPECT_NE(failure->what.find("rank 2 has been silent for 0.6 s"), std::string::npos) << failure->Format();
+  EXPECT_NE(failure->what.find("rank 2 has been silent for 2 s"), std::string::npos) << failure->Format();
 }
 
 // A main thread that computes for long says nothing itself; its watchdog does, and that of a peer with it.
 TEST_F(WatchdogTest, WhoeverBeatsIsAlive) {
-  Start(2, milliseconds(300));
-  for (int i = 0; i < 30; ++i) {
+  Start(2, seconds(2));
+  for (int i = 0; i < 80; ++i) {
     Say(1, BeatAt(1, 1));
     std::this_thread::sleep_for(milliseconds(30));
   }
