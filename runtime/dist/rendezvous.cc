@@ -94,8 +94,8 @@ Result<Meeting> Meet(const RankEnvironment& environment, const MeetOptions& opti
   MyWhereabouts().Set(Activity::kMeeting);
   RaiseFileLimit();
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(options.timeout_seconds);
-  ASSIGN_OR_RETURN(const JobStore store, JobStore::Open(environment, deadline));
   ASSIGN_OR_RETURN(const RankCard mine, MakeCard(environment, options));
+  ASSIGN_OR_RETURN(const JobStore store, JobStore::Open(environment, deadline));
   ASSIGN_OR_RETURN(const std::vector<std::string> texts, store.Share("card", Encode(mine), deadline));
   std::vector<RankCard> cards;
   for (size_t r = 0; r < texts.size(); ++r) {
