@@ -1,6 +1,5 @@
 #include "compiler/driver.h"
 
-#include <chrono>
 #include <set>
 
 #include <nlohmann/json.hpp>
@@ -14,25 +13,13 @@
 #include "compiler/import/data_contract.h"
 #include "compiler/import/embedding_ties.h"
 #include "passes/canonical/register.h"
+#include "runtime/base/stopwatch.h"
 #include "runtime/package/checkpoint.h"
 #include "runtime/package/oci.h"
 #include "runtime/package/tied_embeddings.h"
 
 namespace autospc {
 namespace {
-
-class Clock {
- public:
-  double Lap() {
-    const auto now = std::chrono::steady_clock::now();
-    const double ms = std::chrono::duration<double, std::milli>(now - last_).count();
-    last_ = now;
-    return ms;
-  }
-
- private:
-  std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
-};
 
 WantedTensor Wanted(const ir::Graph& graph, const ir::GraphInput& in) {
   const ir::Value& v = graph.value(in.value);
@@ -126,7 +113,7 @@ Result<Compiled> RunPhases(import::Model model, const CompileOptions& options, d
   RegisterAllPasses(registry);
   PassManager manager(registry, options.passes);
   Compiled result;
-  Clock clock;
+  Stopwatch clock;
 
   // 1. Sizes get their values, so that everything after knows its bytes.
   ASSIGN_OR_RETURN(const import::Bound bound, import::BindSizes(&model, options.bindings));
@@ -137,7 +124,7 @@ Result<Compiled> RunPhases(import::Model model, const CompileOptions& options, d
   }
   const auto tie_candidates = import::TieCandidates(model.graph);
   const import::DataContract data_contract = import::FindDataContract(model.graph);
-  RETURN_IF_ERROR(manager.Observe(model.graph, "import", import_milliseconds + clock.Lap()));
+  RETURN_IF_ERROR(manager.Observe(model.graph, "import", import_milliseconds + clock.Milliseconds()));
   result.warnings = model.warnings;
 
   PassContext context = options.context;
@@ -160,7 +147,7 @@ Result<Compiled> RunPhases(import::Model model, const CompileOptions& options, d
   const ir::Graph& graph = planned.graph;
 
   // 4. The instructions.
-  Clock lowering;
+  Stopwatch lowering;
   codegen::LowerOptions lower;
   lower.mesh = context.mesh();
   lower.seq_len = bound.seq_len;
@@ -185,7 +172,7 @@ Result<Compiled> RunPhases(import::Model model, const CompileOptions& options, d
     result.program.tie_candidates.push_back(embedding);
   }
   result.timings = manager.timings();
-  result.timings.push_back({"lower", lowering.Lap(), 0, static_cast<int>(result.program.instructions.size()), true});
+  result.timings.push_back({"lower", lowering.Milliseconds(), 0, static_cast<int>(result.program.instructions.size()), true});
 
   std::set<std::string> names;
   for (const auto& storage : result.program.storages) names.insert(storage->name);
@@ -206,9 +193,9 @@ Result<Compiled> CompileModel(const import::Model& model, const CompileOptions& 
 }
 
 Result<Compiled> Compile(const CompileOptions& options) {
-  Clock clock;
+  Stopwatch clock;
   ASSIGN_OR_RETURN(import::Model model, ImportModel(options));
-  const double milliseconds = clock.Lap();
+  const double milliseconds = clock.Milliseconds();
   return RunPhases(std::move(model), options, milliseconds);
 }
 

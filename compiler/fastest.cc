@@ -1,7 +1,6 @@
 #include "compiler/fastest.h"
 
 #include <algorithm>
-#include <chrono>
 #include <deque>
 #include <future>
 #include <limits>
@@ -16,14 +15,11 @@
 #include "passes/recompute/fit.h"
 #include "passes/step/register.h"
 #include "passes/tile/tile.h"
+#include "runtime/base/stopwatch.h"
 #include "runtime/outvariant/out_variant.h"
 
 namespace autospc {
 namespace {
-
-double MillisecondsSince(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
-}
 
 class Search {
  public:
@@ -147,15 +143,15 @@ class Search {
   }
 
   Status Build(const ir::Graph& forward, std::string label, const std::string& rule, bool seen) {
-    const auto start = std::chrono::steady_clock::now();
+    const Stopwatch watch;
     ASSIGN_OR_RETURN(ir::Graph joint, autodiff::Trace(forward));
     std::vector<std::string> passes = {"widen-gradient-sums", "accumulate-products"};
     passes.insert(passes.end(), StepPipeline().begin(), StepPipeline().end());
     if (seen) {
-      RETURN_IF_ERROR(manager_.Observe(joint, "differentiate", MillisecondsSince(start)));
+      RETURN_IF_ERROR(manager_.Observe(joint, "differentiate", watch.Milliseconds()));
       RETURN_IF_ERROR(manager_.Run(joint, context_, passes));
     } else {
-      manager_.Time("differentiate", MillisecondsSince(start), joint);
+      manager_.Time("differentiate", watch.Milliseconds(), joint);
       RETURN_IF_ERROR(manager_.RunUnseen(joint, context_, passes));
     }
     joints_.push_back(std::move(joint));
@@ -182,7 +178,7 @@ class Search {
 
   // The form's candidates are had; "none", which it had before, is not entered again if it has been looked at.
   Status Weigh(size_t form) {
-    const auto start = std::chrono::steady_clock::now();
+    const Stopwatch watch;
     StartWeighing();
     recompute::Form& f = forms_[form];
     const std::string had = f.candidates[0].label;
@@ -190,7 +186,7 @@ class Search {
     weighed_[form] = true;
     const size_t waiting = std::erase_if(entries_, [form](const Entry& e) { return e.form == static_cast<int>(form); });
     Enter(form, waiting > 0 ? "" : had);
-    manager_.Time("find-candidates", MillisecondsSince(start), *f.graph);
+    manager_.Time("find-candidates", watch.Milliseconds(), *f.graph);
     return Ok();
   }
 

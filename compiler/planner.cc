@@ -1,6 +1,6 @@
 #include "compiler/planner.h"
 
-#include <chrono>
+#include "runtime/base/stopwatch.h"
 
 namespace autospc {
 namespace {
@@ -45,7 +45,7 @@ Result<Plan> MakePlan(const PlanRequest& request) {
     return Error{Code::kUsage, "there is nothing to plan for", "",
                  "give --memory-budget 80GiB for the longest sequence, or --seq-len N for what it needs"};
   }
-  const auto start = std::chrono::steady_clock::now();
+  const Stopwatch watch;
   ASSIGN_OR_RETURN(import::Model model, ImportModel(options));
   Plan plan;
   plan.model = model.graph.name;
@@ -69,7 +69,7 @@ Result<Plan> MakePlan(const PlanRequest& request) {
     plan.rows.push_back(std::move(row));
   }
   plan.trials = trials.count();
-  plan.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  plan.seconds = watch.Seconds();
   return plan;
 }
 

@@ -3,23 +3,18 @@
 #include <stdlib.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <filesystem>
 
 #include "passes/ir/printer.h"
 #include "passes/ir/verifier.h"
 #include "runtime/base/files.h"
+#include "runtime/base/stopwatch.h"
 
 namespace autospc {
 namespace {
 
 namespace fs = std::filesystem;
-using Clock = std::chrono::steady_clock;
-
-double MillisecondsSince(Clock::time_point start) {
-  return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
-}
 
 Status MakeFolder(const fs::path& folder) {
   std::error_code failed;
@@ -78,9 +73,9 @@ Status PassManager::Run(ir::Graph& graph, PassContext& context, const std::vecto
   if (!options_.dump_dir.empty() && dumped_ == 0) RETURN_IF_ERROR(Dump(graph, "input"));
   for (const std::string& name : names) {
     const ir::Graph before = graph;
-    const Clock::time_point start = Clock::now();
+    const Stopwatch watch;
     const Result<bool> changed = registry_.Find(name)->run(graph, context);
-    const double milliseconds = MillisecondsSince(start);
+    const double milliseconds = watch.Milliseconds();
     if (!changed.ok()) return Reproduce(before, context, name, changed.error());
     Status observed = Observe(graph, name, milliseconds, *changed);
     if (!observed.ok()) return Reproduce(before, context, name, observed.error());
@@ -92,9 +87,9 @@ Status PassManager::RunUnseen(ir::Graph& graph, PassContext& context, const std:
   for (const std::string& name : names) {
     const PassInfo* pass = registry_.Find(name);
     if (!pass) return Error{Code::kUsage, fmt::format("there is no pass '{}'", name), "", "autospc-opt --list shows all passes"};
-    const Clock::time_point start = Clock::now();
+    const Stopwatch watch;
     ASSIGN_OR_RETURN(const bool changed, pass->run(graph, context));
-    timings_.push_back({name, MillisecondsSince(start), 0, static_cast<int>(graph.nodes().size()), changed});
+    timings_.push_back({name, watch.Milliseconds(), 0, static_cast<int>(graph.nodes().size()), changed});
   }
   return Ok();
 }
@@ -105,11 +100,11 @@ Status PassManager::Observe(const ir::Graph& graph, std::string_view phase, doub
       std::any_of(wanted.begin(), wanted.end(), [&](const std::string& w) { return w == "all" || w == phase; });
   if (print) options_.print(fmt::format("# after {}\n{}", phase, ir::Print(graph)));
   if (!options_.dump_dir.empty()) RETURN_IF_ERROR(Dump(graph, phase));
-  const Clock::time_point start = Clock::now();
+  const Stopwatch watch;
   std::vector<std::string> violations = ir::Verify(graph);
   if (violations.empty() && options_.verify_placements) violations = ir::VerifyPlacements(graph);
   timings_.push_back(
-      {std::string(phase), milliseconds, MillisecondsSince(start), static_cast<int>(graph.nodes().size()), changed});
+      {std::string(phase), milliseconds, watch.Milliseconds(), static_cast<int>(graph.nodes().size()), changed});
   return ir::ViolationsToStatus(violations, phase);
 }
 

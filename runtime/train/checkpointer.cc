@@ -5,6 +5,7 @@
 
 #include "runtime/base/bytes.h"
 #include "runtime/base/log.h"
+#include "runtime/base/stopwatch.h"
 #include "runtime/checkpoint/folder.h"
 #include "runtime/checkpoint/read.h"
 #include "runtime/checkpoint/write.h"
@@ -14,10 +15,6 @@
 
 namespace autospc::train {
 namespace {
-
-double SecondsSince(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
 
 int64_t TotalBytes(const checkpoint::Layout& layout) {
   int64_t bytes = 0;
@@ -158,7 +155,7 @@ Status Checkpointer::Save(int64_t step) {
 }
 
 void Checkpointer::Write(checkpoint::Manifest header) {
-  const auto start = std::chrono::steady_clock::now();
+  const Stopwatch watch;
   const int64_t step = header.step;
   Status status = checkpoint::WritePart(options_.dir, step, layout_, communicator_->rank(), snapshot_.data(), cancelled_);
   {
@@ -169,7 +166,7 @@ void Checkpointer::Write(checkpoint::Manifest header) {
   changed_.notify_all();
   if (!status.ok() || !first()) return;
   auto path = checkpoint::FinishCheckpoint(options_.dir, layout_, std::move(header), options_.keep, cancelled_);
-  if (path.ok()) Log(LogLevel::kInfo, fmt::format("checkpoint of step {}: {}, {:.2f} s beside the training", step, *path, SecondsSince(start)));
+  if (path.ok()) Log(LogLevel::kInfo, fmt::format("checkpoint of step {}: {}, {:.2f} s beside the training", step, *path, watch.Seconds()));
   const std::lock_guard lock(mutex_);
   if (!path.ok() && path.error().code != Code::kInterrupted) outcome_ = path.error();
 }

@@ -1,14 +1,14 @@
 #include "runtime/train/evaluation.h"
 
-#include <chrono>
 #include <cmath>
 
+#include "runtime/base/stopwatch.h"
 #include "runtime/train/rank.h"
 
 namespace autospc::train {
 
 Result<EvalRecord> EvaluateOn(Rank* rank, data::BatchSource* source, int64_t batches) {
-  const auto start = std::chrono::steady_clock::now();
+  const Stopwatch watch;
   const std::vector<data::InputView> inputs = rank->Inputs();
   RETURN_IF_ERROR(source->Seek(data::DataPosition{}));
   EvalRecord record;
@@ -29,7 +29,7 @@ Result<EvalRecord> EvaluateOn(Rank* rank, data::BatchSource* source, int64_t bat
   }
   record.loss = sum / static_cast<double>(record.tokens);
   record.perplexity = std::exp(record.loss);
-  record.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  record.seconds = watch.Seconds();
   return record;
 }
 

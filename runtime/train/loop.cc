@@ -1,26 +1,12 @@
 #include "runtime/train/loop.h"
 
-#include <chrono>
-
 #include "runtime/base/log.h"
+#include "runtime/base/stopwatch.h"
 #include "runtime/train/check_numerics.h"
 #include "runtime/train/rank.h"
 
 namespace autospc::train {
 namespace {
-
-class Clock {
- public:
-  double Lap() {
-    const auto now = std::chrono::steady_clock::now();
-    const double seconds = std::chrono::duration<double>(now - last_).count();
-    last_ = now;
-    return seconds;
-  }
-
- private:
-  std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
-};
 
 Status Evaluate(Rank* rank, const LoopOptions& options, const std::vector<StepListener*>& listeners) {
   ASSIGN_OR_RETURN(const EvalRecord record, EvaluateOn(rank, options.eval, options.eval_batches));
@@ -30,12 +16,14 @@ Status Evaluate(Rank* rank, const LoopOptions& options, const std::vector<StepLi
 
 }  // namespace
 
-Status FiniteCheck::OnStep(const StepRecord& record) {
-  std::string loss;
-  for (const auto& output : rank_->program().outputs) {
-    if (output->kind == program::OutputKind::Loss) loss = output->name;
+FiniteCheck::FiniteCheck(Rank* rank) : rank_(rank) {
+  for (const auto& output : rank->program().outputs) {
+    if (output->kind == program::OutputKind::Loss) loss_ = output->name;
   }
-  Status status = CheckFinite(record, loss, rank_->options().see.check_numerics);
+}
+
+Status FiniteCheck::OnStep(const StepRecord& record) {
+  Status status = CheckFinite(record, loss_, rank_->options().see.check_numerics);
   if (!status.ok()) rank_->set_shared_error();
   return status;
 }
@@ -48,7 +36,7 @@ Status Train(Rank* rank, data::BatchSource* source, const LoopOptions& options,
     StepRecord record;
     record.step = rank->steps() + 1;
     record.lr = options.learning_rate.At(record.step);
-    Clock clock;
+    Stopwatch clock;
     ASSIGN_OR_RETURN(const data::BatchInfo batch, source->Next(inputs));
     if (batch.end) {
       if (rank->first())

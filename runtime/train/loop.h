@@ -40,11 +40,12 @@ class StepListener {
 // Ends a run whose loss or gradient norm is not finite (CheckFinite), on all ranks alike.
 class FiniteCheck : public StepListener {
  public:
-  explicit FiniteCheck(Rank* rank) : rank_(rank) {}
+  explicit FiniteCheck(Rank* rank);
   Status OnStep(const StepRecord& record) override;
 
  private:
   Rank* rank_;
+  std::string loss_;  // its name
 };
 
 struct LoopOptions {
