@@ -1,6 +1,5 @@
 #include "runtime/train/check_numerics.h"
 
-#include <ATen/core/dispatch/Dispatcher.h>
 #include <fmt/ranges.h>
 
 #include <algorithm>
@@ -8,8 +7,7 @@
 #include <cstring>
 #include <limits>
 
-#include "runtime/outvariant/out_variant.h"
-#include "runtime/package/autosp_ops.h"
+#include "runtime/exec/call.h"
 #include "runtime/train/loop.h"
 
 namespace autospc::train {
@@ -17,21 +15,6 @@ namespace {
 
 using exec::Kinds;
 using program::ArgKind;
-
-// "Tensor(a!) p, Tensor g": the places of the arguments marked as written. Defaults hold no commas at the top level.
-std::vector<size_t> Marked(std::string_view arguments) {
-  std::vector<size_t> marked;
-  size_t place = 0;
-  int depth = 0;
-  for (size_t i = 0; i < arguments.size(); ++i) {
-    const char c = arguments[i];
-    if (c == '(' || c == '[') ++depth;
-    if (c == ')' || c == ']') --depth;
-    if (c == '!' && depth == 1) marked.push_back(place);
-    if (c == ',' && depth == 0) ++place;
-  }
-  return marked;
-}
 
 Kinds Of(double value) { return {std::isnan(value), std::isinf(value)}; }
 
@@ -54,31 +37,10 @@ std::string Describe(const program::TensorT& t) {
 
 }  // namespace
 
-std::vector<size_t> WrittenArguments(const std::string& op) {
-  constexpr std::string_view kOurs = "autosp.";
-  if (op.starts_with(kOurs)) {
-    const std::string start = op.substr(kOurs.size()) + "(";
-    for (const std::string_view schema : kAutospSchemas) {
-      if (!schema.starts_with(start)) continue;
-      return Marked(schema.substr(start.size(), schema.rfind(") ->") - start.size()));
-    }
-    return {};
-  }
-  const auto [base, overload] = DispatcherName(op);
-  const auto handle = c10::Dispatcher::singleton().findSchema({base, overload});
-  std::vector<size_t> written;
-  if (!handle) return written;
-  const auto& arguments = handle->schema().arguments();
-  for (size_t i = 0; i < arguments.size(); ++i) {
-    if (arguments[i].alias_info() != nullptr && arguments[i].alias_info()->isWrite()) written.push_back(i);
-  }
-  return written;
-}
-
 NumericsCheck::NumericsCheck(const exec::Executor* executor) : executor_(executor) {
   kinds_.resize(executor->program().storages.size());
   for (const auto& instruction : executor->program().instructions) {
-    if (!written_.contains(instruction->op)) written_[instruction->op] = WrittenArguments(instruction->op);
+    if (!written_.contains(instruction->op)) written_[instruction->op] = exec::WrittenArguments(instruction->op);
   }
 }
 
@@ -155,8 +117,9 @@ void NumericsCheck::Found(size_t instruction, int tensor, bool nan, std::optiona
 void NumericsCheck::After(size_t instruction) {
   const program::InstructionT& ins = *executor_->program().instructions[instruction];
   std::vector<int> results(ins.outputs.begin(), ins.outputs.end());
-  for (const size_t i : written_.at(ins.op)) {
-    if (i >= ins.args.size()) continue;
+  const std::vector<bool>& writes = written_.at(ins.op);
+  for (size_t i = 0; i < std::min(writes.size(), ins.args.size()); ++i) {
+    if (!writes[i]) continue;
     const program::ArgT& arg = *ins.args[i];
     if (arg.kind == ArgKind::Tensor) results.push_back(arg.tensor);
     if (arg.kind == ArgKind::TensorList) results.insert(results.end(), arg.ints.begin(), arg.ints.end());

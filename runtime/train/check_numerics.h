@@ -20,9 +20,6 @@
 
 namespace autospc::train {
 
-// Which arguments of an op are tensors that it writes ("aten.mul_.Tensor": 0; "autosp.adamw_": parameter and states).
-std::vector<size_t> WrittenArguments(const std::string& op);
-
 struct StepRecord;
 
 class NumericsCheck : public exec::Observer {
@@ -48,7 +45,7 @@ class NumericsCheck : public exec::Observer {
 
   const exec::Executor* executor_;
   std::vector<exec::Kinds> kinds_;  // by storage: what it may hold
-  std::map<std::string, std::vector<size_t>> written_;  // by op
+  std::map<std::string, std::vector<bool>> written_;  // by op: its arguments (exec::WrittenArguments)
   std::optional<Finding> nan_, inf_;  // this rank's first ones
 };
 

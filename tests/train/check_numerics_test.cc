@@ -1,4 +1,5 @@
 // Programs by hand that make a NaN or an infinity, or only seem to.
+#include "runtime/exec/call.h"
 #include "runtime/train/check_numerics.h"
 
 #include <ATen/ops/full.h>
@@ -137,6 +138,16 @@ TEST(CheckNumericsTest, AllRanksAgreeOnTheFirst) {
     ASSERT_FALSE(status.ok());
     EXPECT_EQ(status.error().where, "instruction 0 (aten.log.default) of rank 1");
   }
+}
+
+// The places of the arguments that an op writes.
+std::vector<size_t> WrittenArguments(const std::string& op) {
+  const std::vector<bool> writes = exec::WrittenArguments(op);
+  std::vector<size_t> places;
+  for (size_t i = 0; i < writes.size(); ++i) {
+    if (writes[i]) places.push_back(i);
+  }
+  return places;
 }
 
 TEST(CheckNumericsTest, KnowsWhatAnOpWrites) {
