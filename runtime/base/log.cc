@@ -77,11 +77,15 @@ void PutText(State& state, LogLevel level, std::string_view message) {
 
 }  // namespace
 
+bool ColorAllowed() {
+  const char* no_color = std::getenv("NO_COLOR");
+  return no_color == nullptr || *no_color == '\0';
+}
+
 LogOptions DefaultLogOptions() {
   LogOptions options;
   options.terminal = isatty(STDERR_FILENO) == 1;
-  const char* no_color = std::getenv("NO_COLOR");
-  options.color = options.terminal && (no_color == nullptr || *no_color == '\0');
+  options.color = options.terminal && ColorAllowed();
   return options;
 }
 

@@ -24,6 +24,8 @@ struct LogOptions {
   std::FILE* sink = stderr;
 };
 
+// Whether the environment leaves colour to terminals (NO_COLOR is unset or empty, no-color.org).
+bool ColorAllowed();
 // From the environment: colour and terminal as stderr and NO_COLOR say.
 LogOptions DefaultLogOptions();
 // "text" or "json" (--log-format), "debug" … "error" (--log-level); kUsage for anything else.

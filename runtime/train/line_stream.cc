@@ -4,8 +4,8 @@
 
 #include <array>
 #include <cerrno>
-#include <cstdlib>
 
+#include "runtime/base/log.h"
 #include "runtime/base/status_line.h"
 #include "runtime/metrics/progress_bar.h"
 
@@ -16,9 +16,7 @@ namespace {
 bool TookProgress(std::string_view line) {
   const auto state = metrics::DecodeProgress(line);
   if (!state) return false;
-  const char* no_color = std::getenv("NO_COLOR");
-  const bool color = no_color == nullptr || *no_color == '\0';
-  SetStatusLine([state, color](int columns) { return metrics::BarText(*state, columns, color); });
+  SetStatusLine([state](int columns) { return metrics::BarText(*state, columns, ColorAllowed()); });
   return true;
 }
 

@@ -41,11 +41,6 @@ double SecondsSinceStart() {
   return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec) - ticks / static_cast<double>(sysconf(_SC_CLK_TCK));
 }
 
-bool Colour() {
-  const char* no_color = std::getenv("NO_COLOR");
-  return no_color == nullptr || *no_color == '\0';
-}
-
 }  // namespace
 
 Status CheckOutputs(const SeeOptions& options, bool resumed) {
@@ -197,7 +192,7 @@ void Seeing::Progress(const metrics::StepMetrics& m) {
   if (to_launcher_) {
     WriteAbove(STDERR_FILENO, metrics::EncodeProgress(state));
   } else {
-    SetStatusLine([state](int columns) { return metrics::BarText(state, columns, Colour()); });
+    SetStatusLine([state](int columns) { return metrics::BarText(state, columns, ColorAllowed()); });
   }
 }
 
