@@ -261,23 +261,20 @@ class Batched(nn.Module):
         self.embed, self.positions = nn.Embedding(V, D), nn.Embedding(128, D)
         self.block, self.norm, self.head = GPTBlock(4), nn.LayerNorm(D), nn.Linear(D, V, bias=False)
 
-    def forward(self, input_ids, labels):
+    def logits(self, input_ids):
         x = self.block(self.embed(input_ids) + self.positions(torch.arange(input_ids.size(1), device=input_ids.device)))
-        logits = self.head(self.norm(x))
+        return self.head(self.norm(x))
+
+    def forward(self, input_ids, labels):
+        logits = self.logits(input_ids)
         total = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum")
         return total / (input_ids.size(0) * input_ids.size(1))
 
 
-class Logged(nn.Module):
+class Logged(Batched):
     """Returns further numbers beside the loss, in a dict: the share of labels that are guessed, and the mean entropy of the guesses."""
-    def __init__(self):
-        super().__init__()
-        self.embed, self.positions = nn.Embedding(V, D), nn.Embedding(128, D)
-        self.block, self.norm, self.head = GPTBlock(4), nn.LayerNorm(D), nn.Linear(D, V, bias=False)
-
     def forward(self, input_ids, labels):
-        x = self.block(self.embed(input_ids) + self.positions(torch.arange(input_ids.size(1), device=input_ids.device)))
-        logits = self.head(self.norm(x))
+        logits = self.logits(input_ids)
         valid = labels != -100
         hits = ((logits.detach().argmax(-1) == labels) & valid).sum() / valid.sum()
         log_p = F.log_softmax(logits.detach(), -1)

@@ -4,13 +4,21 @@
 // end in the next, so no sample is left out.
 #pragma once
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include "runtime/base/result.h"
 #include "runtime/data/batch_source.h"
 #include "runtime/data/permutation.h"
 
 namespace autospc::data {
+
+// The file that holds a sample. `first` [files + 1]: the first sample of each file, and their number.
+inline size_t FileOf(const std::vector<int64_t>& first, int64_t sample) {
+  return static_cast<size_t>(std::upper_bound(first.begin(), first.end(), sample) - first.begin()) - 1;
+}
 
 struct OrderOptions {
   bool shuffle = true;  // each epoch in an order of its own; else as the files have them

@@ -1,7 +1,5 @@
 #include "runtime/data/tensor_batches.h"
 
-#include <algorithm>
-
 namespace autospc::data {
 
 Result<std::unique_ptr<TensorBatches>> TensorBatches::Open(const Contract& contract,
@@ -35,8 +33,7 @@ Result<BatchInfo> TensorBatches::Next(const std::vector<InputView>& inputs) {
       continue;
     }
     const int64_t sample = order_->Peek();
-    const auto after = std::upper_bound(first_.begin(), first_.end(), sample);
-    const auto file = static_cast<size_t>(after - first_.begin()) - 1;
+    const size_t file = FileOf(first_, sample);
     info.tokens += files_[file].Fill(places, sample - first_[file], row);
     order_->Advance();
   }

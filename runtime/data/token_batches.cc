@@ -1,7 +1,5 @@
 #include "runtime/data/token_batches.h"
 
-#include <algorithm>
-
 namespace autospc::data {
 namespace {
 
@@ -47,8 +45,7 @@ Result<std::unique_ptr<TokenBatches>> TokenBatches::Open(const Contract& contrac
 }
 
 TokenBatches::Stretch TokenBatches::Find(int64_t sample) const {
-  const auto after = std::upper_bound(first_.begin(), first_.end(), sample);
-  const auto file = static_cast<size_t>(after - first_.begin()) - 1;
+  const size_t file = FileOf(first_, sample);
   return {&files_[file], (sample - first_[file]) * contract_.length()};
 }
 
