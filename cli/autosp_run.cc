@@ -34,61 +34,73 @@ constexpr char kHelp[] =
     "  autosp-run --nproc-per-node 2 out/gpt --data train.bin --steps 1000 --lr-schedule cosine --warmup 50\n"
     "  autosp-run --nproc-per-node 2 out/gpt --golden models/gpt/gpt.golden_s61.safetensors\n\n";
 
-po::options_description RunFlags() {
-  po::options_description flags("Flags", 100);
-  auto add = flags.add_options();
+// What --help shows fits a screen; --help-all shows the rest too.
+struct RunFlags {
+  po::options_description everyday{"Flags", 100}, further{"Further flags", 100};
+
+  RunFlags();
+  po::options_description All() const {
+    po::options_description all;
+    all.add(everyday).add(further);
+    return all;
+  }
+};
+
+RunFlags::RunFlags() {
+  auto add = everyday.add_options();
+  auto more = further.add_options();
   add("package", po::value<std::string>(), "the package (positional)");
   add("nproc-per-node", po::value<int64_t>()->default_value(0, ""), "start that many ranks on this machine");
-  add("nnodes", po::value<int64_t>()->default_value(0, "1"), "on each of N machines, where this command is given too");
-  add("node-rank", po::value<int64_t>()->default_value(0, ""), "which of them this one is, from 0");
-  add("rdzv-endpoint", po::value<std::string>()->default_value(""), "HOST:PORT, machine 0 and a free port of it");
-  add("interface", po::value<std::string>()->default_value("", "the way to rank 0"), "network interface of this machine");
-  add("heartbeat-timeout", po::value<int64_t>()->default_value(30, "30"),
+  more("nnodes", po::value<int64_t>()->default_value(0, "1"), "on each of N machines, where this command is given too");
+  more("node-rank", po::value<int64_t>()->default_value(0, ""), "which of them this one is, from 0");
+  more("rdzv-endpoint", po::value<std::string>()->default_value(""), "HOST:PORT, machine 0 and a free port of it");
+  more("interface", po::value<std::string>()->default_value("", "the way to rank 0"), "network interface of this machine");
+  more("heartbeat-timeout", po::value<int64_t>()->default_value(30, "30"),
       "seconds of a rank's silence that end the job (exit 6); 0: none");
   add("restart", po::value<int64_t>()->default_value(0, ""), "begin a failed job again from its last checkpoint, N times");
   add("data", po::value<std::vector<std::string>>()->multitoken()->composing()->value_name("FILE..."),
       "what to train on: token files (llm.c's, bare ones), safetensors batches, a FIFO, - for standard input");
-  add("token-dtype", po::value<std::string>()->default_value("uint16"),
+  more("token-dtype", po::value<std::string>()->default_value("uint16"),
       "of bare token files: uint8, uint16, uint32, int32 or int64");
   add("labels", po::value<std::string>()->default_value("", "as the package says"),
       "unshifted: the model shifts them itself; shifted: label t is token t + 1");
-  add("shuffle", po::value<std::string>()->default_value("on"), "off: samples in the order of the files");
+  more("shuffle", po::value<std::string>()->default_value("on"), "off: samples in the order of the files");
   add("eval-data", po::value<std::vector<std::string>>()->multitoken()->composing()->value_name("FILE..."),
       "files to evaluate on, at the end");
   add("eval-every", po::value<int64_t>()->default_value(0, ""), "and after every N steps");
-  add("eval-batches", po::value<int64_t>()->default_value(0, ""), "on their first N batches alone");
+  more("eval-batches", po::value<int64_t>()->default_value(0, ""), "on their first N batches alone");
   add("golden", po::value<std::string>()->default_value(""), "the batch, and what to compare with");
-  add("rtol", po::value<double>()->default_value(1e-5, "1e-5"), "largest error of loss, gradients and their norm");
-  add("write-golden", po::value<std::string>()->default_value(""), "write this run's loss and gradients");
+  more("rtol", po::value<double>()->default_value(1e-5, "1e-5"), "largest error of loss, gradients and their norm");
+  more("write-golden", po::value<std::string>()->default_value(""), "write this run's loss and gradients");
   add("steps", po::value<int64_t>()->default_value(0, ""), "run N optimiser steps instead of comparing");
   add("lr", po::value<double>()->default_value(1e-3, "1e-3"), "learning rate, the highest of a schedule");
   add("lr-schedule", po::value<std::string>()->default_value("constant"),
       "constant, linear or cosine, after the warm-up");
   add("warmup", po::value<int64_t>()->default_value(0, "0"), "steps over which the rate rises to --lr");
-  add("min-lr", po::value<double>()->default_value(0, "0"), "the last step's rate of a linear or cosine schedule");
+  more("min-lr", po::value<double>()->default_value(0, "0"), "the last step's rate of a linear or cosine schedule");
   add("weights", po::value<std::string>()->default_value(""), "parameters from safetensors, a file or a folder");
-  add("weights-prefix", po::value<std::string>()->default_value(""), "prefix that the checkpoint's names lack");
-  add("init", po::value<uint64_t>(), "make parameters from this seed");
-  add("seed", po::value<uint64_t>()->default_value(0, "0"), "of dropout and of the order of samples");
+  more("weights-prefix", po::value<std::string>()->default_value(""), "prefix that the checkpoint's names lack");
+  more("init", po::value<uint64_t>(), "make parameters from this seed");
+  more("seed", po::value<uint64_t>()->default_value(0, "0"), "of dropout and of the order of samples");
   add("save-weights", po::value<std::string>()->default_value(""),
       "write what was trained into this new folder, as Hugging Face lays out a checkpoint");
-  add("max-shard-size", po::value<std::string>()->default_value("5GB"), "of a file there");
+  more("max-shard-size", po::value<std::string>()->default_value("5GB"), "of a file there");
   add("checkpoint", po::value<std::string>()->default_value(""),
       "write checkpoints into this folder, beside the training; SIGTERM and SIGUSR1 write one and end the run with 0");
   add("checkpoint-every", po::value<int64_t>()->default_value(0, "at the end alone"), "after every N steps too");
-  add("keep", po::value<int64_t>()->default_value(3, "3"), "the latest K checkpoints remain; 0: all");
+  more("keep", po::value<int64_t>()->default_value(3, "3"), "the latest K checkpoints remain; 0: all");
   add("resume", po::value<std::string>()->default_value(""),
       "go on from a folder of checkpoints or one of them (its parameters, not --weights or --init); auto: from --checkpoint's "
       "latest, if there is one");
-  add("device", po::value<std::string>()->default_value("cpu"), "cpu; cuda is refused, with the reason");
-  add("threads", po::value<int64_t>()->default_value(0, "cores / ranks"), "threads of a rank");
-  add("measure-memory", "print the planned arena and the measured growth");
-  add("limit-data", "let a step take 32 MiB besides its arena (RLIMIT_DATA)");
-  add("time-ops", "print seconds by op");
+  more("device", po::value<std::string>()->default_value("cpu"), "cpu; cuda is refused, with the reason");
+  more("threads", po::value<int64_t>()->default_value(0, "cores / ranks"), "threads of a rank");
+  more("measure-memory", "print the planned arena and the measured growth");
+  more("limit-data", "let a step take 32 MiB besides its arena (RLIMIT_DATA)");
+  more("time-ops", "print seconds by op");
   add("json", "print results as JSON lines");
-  cli::AddSeeFlags(&flags);
-  flags.add_options()("help,h", "this text");
-  return flags;
+  cli::AddSeeFlags(&further);
+  add("help,h", "this text");
+  add("help-all", "and flags for several machines, data, memory, and seeing what a run does");
 }
 
 // --data and what belongs to it.
@@ -196,13 +208,16 @@ Status ReadJobFlags(const cli::Flags& flags, autospc::train::JobOptions* job) {
 }
 
 Result<int> RunMain(const std::vector<std::string>& arguments) {
-  const po::options_description described = RunFlags();
+  const RunFlags run_flags;
+  const po::options_description described = run_flags.All();
   po::positional_options_description positional;
   positional.add("package", 1);
   ASSIGN_OR_RETURN(const cli::Flags flags, cli::ParseFlags("autosp-run", arguments, described, positional));
-  if (flags.Has("help")) {
+  if (flags.Has("help") || flags.Has("help-all")) {
     std::fputs(kHelp, stdout);
-    std::fputs((std::ostringstream() << described).str().c_str(), stdout);
+    std::ostringstream text;
+    text << (flags.Has("help-all") ? described : run_flags.everyday);
+    std::fputs(text.str().c_str(), stdout);
     return 0;
   }
   if (!flags.Has("package")) {
