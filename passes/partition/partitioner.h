@@ -57,7 +57,6 @@ class Partitioner {
   Result<ir::ValueId> GetV(ir::ValueId x);
   Result<ir::ValueId> GetS(ir::ValueId x, const ir::Placement& p);
   Result<std::optional<ir::ValueId>> Push(ir::ValueId x, const ir::Placement& p);
-  int pushing_ = 0;  // how deep Push is within itself
   Status EmitWhole(const ir::Node& node);
   // The node on local operands; its results are recorded under `placements` (one a result).
   Status EmitLocal(const ir::Node& node, const std::vector<ir::ValueId>& operands,
@@ -111,6 +110,7 @@ class Partitioner {
   std::map<ir::ValueId, ir::Placement> primary_;  // sharded or partial; absent: replicated, maybe not evaluated
   std::map<ir::ValueId, ir::Placement> tags_;     // of replicated values: how they would be sharded
   int64_t next_site_ = 0;                         // dropout sites
+  int pushing_ = 0;                               // how deep Push is within itself
 };
 
 }  // namespace autospc::partition
