@@ -245,32 +245,37 @@ TempDirBeside::~TempDirBeside() {
 }
 
 Status TempDirBeside::Commit(bool replace) {
-  if (renameat2(AT_FDCWD, path_.c_str(), AT_FDCWD, target_.c_str(), RENAME_NOREPLACE) == 0) {
-    path_.clear();
-    SyncFolderOf(target_);
+  RETURN_IF_ERROR(MoveFolder(path_, target_, replace));
+  path_.clear();
+  return Ok();
+}
+
+Status MoveFolder(const std::string& path, const std::string& target, bool replace) {
+  if (renameat2(AT_FDCWD, path.c_str(), AT_FDCWD, target.c_str(), RENAME_NOREPLACE) == 0) {
+    SyncFolderOf(target);
     return Ok();
   }
   const bool no_flags = errno == EINVAL || errno == ENOSYS;  // a file system without renameat2's flags
-  if (!no_flags && errno != EEXIST) return WriteError(target_, Reason());
+  if (!no_flags && errno != EEXIST) return WriteError(target, Reason());
   std::error_code error;
-  const bool exists = fs::exists(fs::symlink_status(target_, error));
-  if (exists && !replace) return Error{Code::kUsage, "the output exists", target_, "give another name, or --force"};
-  if (exists && renameat2(AT_FDCWD, path_.c_str(), AT_FDCWD, target_.c_str(), RENAME_EXCHANGE) == 0) {
-    SyncFolderOf(target_);
-    return Ok();  // path_ is the old folder now: the destructor removes it
+  const bool exists = fs::exists(fs::symlink_status(target, error));
+  if (exists && !replace) return Error{Code::kUsage, "the output exists", target, "give another name, or --force"};
+  std::string old;  // where the old one is after all
+  if (exists && renameat2(AT_FDCWD, path.c_str(), AT_FDCWD, target.c_str(), RENAME_EXCHANGE) == 0) {
+    old = path;
+  } else {
+    if (exists) {
+      ASSIGN_OR_RETURN(old, MakeFolderBeside(target));
+      if (rename(target.c_str(), old.c_str()) != 0) return WriteError(target, Reason());
+    }
+    if (rename(path.c_str(), target.c_str()) != 0) {
+      const Error failed = WriteError(target, Reason());
+      if (!old.empty()) (void)rename(old.c_str(), target.c_str());
+      return failed;
+    }
   }
-  std::string old;
-  if (exists) {
-    ASSIGN_OR_RETURN(old, MakeFolderBeside(target_));
-    if (rename(target_.c_str(), old.c_str()) != 0) return WriteError(target_, Reason());
-  }
-  if (rename(path_.c_str(), target_.c_str()) != 0) {
-    const Error failed = WriteError(target_, Reason());
-    if (!old.empty()) (void)rename(old.c_str(), target_.c_str());
-    return failed;
-  }
-  path_ = old;  // for the destructor
-  SyncFolderOf(target_);
+  SyncFolderOf(target);
+  if (!old.empty()) fs::remove_all(old, error);
   return Ok();
 }
 

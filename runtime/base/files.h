@@ -63,6 +63,11 @@ class FileWriter {
 Status WriteNewFile(const std::string& path, std::string_view content);
 Status WriteFileAtomically(const std::string& path, std::string_view content, bool durable = true);
 
+// Renames `path` to `target` on one file system, durably. kUsage if the target exists, unless `replace`: then the two are
+// exchanged in one step (two renames where the file system can't) and the old one is removed. kFailed: the disk; then
+// `target` is as it was.
+Status MoveFolder(const std::string& path, const std::string& target, bool replace);
+
 // A folder under a temporary name beside `target`, to become it. Removed with all it holds unless committed.
 // kUsage where `target` is a device, a pipe or a socket: nothing may take their place.
 class TempDirBeside {
@@ -73,8 +78,7 @@ class TempDirBeside {
   ~TempDirBeside();
 
   const std::string& path() const { return path_; }
-  // Renames to the target. kUsage if that exists, unless `replace`: then the two are exchanged in one step
-  // (two renames where the file system can't) and the old one is removed.
+  // As MoveFolder to the target.
   Status Commit(bool replace);
 
  private:

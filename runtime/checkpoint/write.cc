@@ -11,11 +11,11 @@
 
 #include "runtime/base/files.h"
 #include "runtime/base/json_text.h"
-#include "runtime/base/move_folder.h"
 #include "runtime/base/sha256.h"
 #include "runtime/checkpoint/folder.h"
 #include "runtime/package/dtype.h"
 #include "runtime/package/safetensors.h"
+#include "runtime/package/shards.h"
 
 namespace autospc::checkpoint {
 namespace {
@@ -23,14 +23,10 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-constexpr char kIndexName[] = "model.safetensors.index.json";
 constexpr int64_t kPiece = int64_t{16} << 20;  // bytes written between two looks at `cancelled`
 constexpr int64_t kMaxRecordBytes = 1 << 16;
 constexpr auto kPoll = std::chrono::milliseconds(20);
 
-std::string ShardName(const char* group, int rank, int ranks) {
-  return ranks == 1 ? fmt::format("{}.safetensors", group) : fmt::format("{}-{:05}-of-{:05}.safetensors", group, rank + 1, ranks);
-}
 std::string ModelName(int rank, int ranks) { return ShardName("model", rank, ranks); }
 std::string OptimizerName(int rank, int ranks) { return ShardName("optimizer", rank, ranks); }
 std::string RecordName(int rank) { return fmt::format("part-{:05}.json", rank + 1); }
@@ -113,16 +109,15 @@ Status FillManifest(const Layout& layout, const std::vector<std::vector<FileEntr
 // Hugging Face's index, where there are several model files.
 Status WriteIndex(const fs::path& folder, const Layout& layout, Manifest* manifest) {
   if (layout.ranks == 1) return Ok();
-  json weights = json::object();
+  std::map<std::string, std::string> shard_of;
   int64_t total = 0;
   for (const SavedTensor& t : layout.tensors) {
     if (!t.weight) continue;
-    weights[t.name] = ModelName(t.writer, layout.ranks);
+    shard_of[t.name] = ModelName(t.writer, layout.ranks);
     total += t.numel() * ByteSize(t.dtype);
   }
-  if (weights.empty()) return Ok();
-  const json index = {{"metadata", {{"total_size", total}}}, {"weight_map", weights}};
-  ASSIGN_OR_RETURN(FileEntry entry, WriteText(folder, kIndexName, JsonText(index, 1) + "\n"));
+  if (shard_of.empty()) return Ok();
+  ASSIGN_OR_RETURN(FileEntry entry, WriteText(folder, kShardIndex, ShardIndex(shard_of, total)));
   manifest->files.push_back(std::move(entry));
   return Ok();
 }

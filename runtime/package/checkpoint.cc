@@ -9,6 +9,7 @@
 
 #include "runtime/base/json_text.h"
 #include "runtime/package/dtype.h"
+#include "runtime/package/shards.h"
 #include "runtime/package/ties.h"
 
 namespace autospc {
@@ -18,7 +19,6 @@ namespace fs = std::filesystem;
 using nlohmann::json;
 
 constexpr char kSingle[] = "model.safetensors";
-constexpr char kIndex[] = "model.safetensors.index.json";
 constexpr int64_t kMaxIndexBytes = int64_t{1} << 28;
 constexpr size_t kListed = 20;  // names in an error message, of each kind
 
@@ -159,13 +159,13 @@ Result<Checkpoint> Checkpoint::Open(const std::string& path) {
     RETURN_IF_ERROR(checkpoint.AddFile(path));
     return checkpoint;
   }
-  const std::string single = (fs::path(path) / kSingle).string(), index = (fs::path(path) / kIndex).string();
+  const std::string single = (fs::path(path) / kSingle).string(), index = (fs::path(path) / kShardIndex).string();
   if (fs::exists(single, error)) {
     RETURN_IF_ERROR(checkpoint.AddFile(single));
     return checkpoint;
   }
   if (!fs::exists(index, error))
-    return Error{Code::kBadInput, fmt::format("the folder holds neither {} nor {}", kSingle, kIndex), path,
+    return Error{Code::kBadInput, fmt::format("the folder holds neither {} nor {}", kSingle, kShardIndex), path,
                  "give a safetensors file, or a folder as Hugging Face's save_pretrained writes it"};
   ASSIGN_OR_RETURN(const auto shards, ReadIndex(index));
   std::set<std::string> files;

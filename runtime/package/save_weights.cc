@@ -3,17 +3,14 @@
 #include <filesystem>
 #include <optional>
 
-#include <nlohmann/json.hpp>
-
 #include "runtime/base/files.h"
-#include "runtime/base/json_text.h"
 #include "runtime/package/dtype.h"
+#include "runtime/package/shards.h"
 
 namespace autospc {
 namespace {
 
 namespace fs = std::filesystem;
-using nlohmann::json;
 
 int64_t BytesOf(const TensorToWrite& tensor) { return CheckedNumel(tensor.sizes).value_or(0) * ByteSize(tensor.dtype); }
 
@@ -32,21 +29,16 @@ std::vector<std::vector<TensorToWrite>> Shards(std::vector<TensorToWrite> tensor
   return shards;
 }
 
-std::string ShardName(size_t shard, size_t shards) {
-  return shards == 1 ? "model.safetensors" : fmt::format("model-{:05}-of-{:05}.safetensors", shard + 1, shards);
-}
-
 Status WriteIndex(const fs::path& folder, const std::vector<std::vector<TensorToWrite>>& shards) {
-  json weights = json::object();
+  std::map<std::string, std::string> shard_of;
   int64_t total = 0;
   for (size_t i = 0; i < shards.size(); ++i) {
     for (const TensorToWrite& tensor : shards[i]) {
-      weights[tensor.name] = ShardName(i, shards.size());
+      shard_of[tensor.name] = ShardName("model", static_cast<int64_t>(i), static_cast<int64_t>(shards.size()));
       total += BytesOf(tensor);
     }
   }
-  const json index = {{"metadata", {{"total_size", total}}}, {"weight_map", weights}};
-  return WriteFileAtomically((folder / "model.safetensors.index.json").string(), JsonText(index, 2) + "\n");
+  return WriteFileAtomically((folder / kShardIndex).string(), ShardIndex(shard_of, total));
 }
 
 }  // namespace
@@ -77,7 +69,7 @@ Status SaveWeights(const std::string& path, std::vector<TensorToWrite> tensors, 
   std::map<std::string, std::string> metadata = options.ties;
   metadata["format"] = "pt";
   for (size_t i = 0; i < shards.size(); ++i) {
-    RETURN_IF_ERROR(WriteSafetensors((fs::path(folder.path()) / ShardName(i, shards.size())).string(), shards[i], metadata));
+    RETURN_IF_ERROR(WriteSafetensors((fs::path(folder.path()) / ShardName("model", static_cast<int64_t>(i), static_cast<int64_t>(shards.size()))).string(), shards[i], metadata));
   }
   if (shards.size() > 1) RETURN_IF_ERROR(WriteIndex(folder.path(), shards));
   for (const std::string& file : options.copies) {
