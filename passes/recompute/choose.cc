@@ -84,10 +84,10 @@ class Search {
   }
 
   void AddSegments() {
-    const int64_t bytes = BackwardBytes(problem_);
+    const Segments segments(problem_);
     std::vector<bool> before;
     for (int power = 1; power <= effort_.segments; ++power) {
-      std::vector<bool> keep = KeepBorders(problem_, bytes >> power);
+      std::vector<bool> keep = segments.KeepBorders(segments.backward_bytes() >> power);
       if (keep == before) continue;
       Add(fmt::format("segments {}", 1 << power), Replay(problem_, keep, static_cast<int>(problem_.items.size())));
       before = std::move(keep);

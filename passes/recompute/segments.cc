@@ -1,65 +1,47 @@
 #include "passes/recompute/segments.h"
 
 #include <limits>
+#include <numeric>
 
 namespace autospc::recompute {
-namespace {
 
-struct Uses {
-  std::vector<int> last_forward;  // by storage: the last forward item that reads it, -1 if none does
-  std::vector<bool> backward;     // by storage: the backward pass reads it
-};
-
-Uses FindUses(const Problem& problem) {
-  Uses uses{std::vector<int>(problem.stores.size(), -1), std::vector<bool>(problem.stores.size(), false)};
+Segments::Segments(const Problem& problem)
+    : problem_(problem), last_forward_(problem.stores.size(), -1), read_bytes_(problem.backward, 0) {
+  std::vector<bool> backward(problem.stores.size(), false);
   for (int i = 0; i < static_cast<int>(problem.items.size()); ++i) {
     for (const int s : problem.items[i].reads) {
       if (i < problem.backward) {
-        uses.last_forward[s] = i;
+        last_forward_[s] = i;
       } else {
-        uses.backward[s] = true;
+        backward[s] = true;
       }
     }
   }
-  return uses;
+  for (int i = 0; i < problem.backward; ++i) {
+    for (const int s : problem.items[i].makes) read_bytes_[i] += backward[s] ? problem.stores[s].bytes : 0;
+  }
+  backward_bytes_ = std::accumulate(read_bytes_.begin(), read_bytes_.end(), int64_t{0});
 }
 
-int64_t ReadBytes(const Problem& problem, const Uses& uses, int item) {
-  int64_t bytes = 0;
-  for (const int s : problem.items[item].makes) bytes += uses.backward[s] ? problem.stores[s].bytes : 0;
-  return bytes;
-}
-
-}  // namespace
-
-int64_t BackwardBytes(const Problem& problem) {
-  const Uses uses = FindUses(problem);
-  int64_t bytes = 0;
-  for (int i = 0; i < problem.backward; ++i) bytes += ReadBytes(problem, uses, i);
-  return bytes;
-}
-
-std::vector<bool> KeepBorders(const Problem& problem, int64_t inside) {
-  const Uses uses = FindUses(problem);
-  std::vector<bool> keep(problem.stores.size(), false);
-  for (int from = 0; from < problem.backward;) {
+std::vector<bool> Segments::KeepBorders(int64_t inside) const {
+  std::vector<bool> keep(problem_.stores.size(), false);
+  for (int from = 0; from < problem_.backward;) {
     int64_t held = 0, crossing = 0, least = std::numeric_limits<int64_t>::max();
     int border = -1;
     int i = from;
-    for (; i < problem.backward; ++i) {
-      const int64_t more = ReadBytes(problem, uses, i);
-      if (more > 0 && held + more > inside && border >= 0) break;
-      held += more;
-      for (const int s : problem.items[i].makes) crossing += uses.last_forward[s] > i ? problem.stores[s].bytes : 0;
-      for (const int s : problem.items[i].reads) {
-        if (uses.last_forward[s] == i && problem.stores[s].maker >= from) crossing -= problem.stores[s].bytes;
+    for (; i < problem_.backward; ++i) {
+      if (read_bytes_[i] > 0 && held + read_bytes_[i] > inside && border >= 0) break;
+      held += read_bytes_[i];
+      for (const int s : problem_.items[i].makes) crossing += last_forward_[s] > i ? problem_.stores[s].bytes : 0;
+      for (const int s : problem_.items[i].reads) {
+        if (last_forward_[s] == i && problem_.stores[s].maker >= from) crossing -= problem_.stores[s].bytes;
       }
       if (2 * held >= inside && crossing <= least) least = crossing, border = i + 1;
     }
-    if (i == problem.backward) break;  // the rest is one segment
+    if (i == problem_.backward) break;  // the rest is one segment
     for (int j = from; j < border; ++j) {
-      for (const int s : problem.items[j].makes) {
-        if (uses.last_forward[s] >= border) keep[s] = true;
+      for (const int s : problem_.items[j].makes) {
+        if (last_forward_[s] >= border) keep[s] = true;
       }
     }
     from = border;

@@ -45,8 +45,8 @@ Problem Blocks(int blocks, int inner) {
 
 TEST(KeepBorders, FallWhereTheForwardPassIsNarrow) {
   const Problem p = Blocks(8, 3);
-  EXPECT_EQ(BackwardBytes(p), 8 * 3 * 1024);
-  const std::vector<bool> keep = KeepBorders(p, 2 * 3 * 1024);
+  EXPECT_EQ(Segments(p).backward_bytes(), 8 * 3 * 1024);
+  const std::vector<bool> keep = Segments(p).KeepBorders(2 * 3 * 1024);
   int kept = 0;
   for (size_t s = 0; s < keep.size(); ++s) {
     if (!keep[s]) continue;
@@ -58,13 +58,13 @@ TEST(KeepBorders, FallWhereTheForwardPassIsNarrow) {
 
 TEST(KeepBorders, OneSegmentKeepsNothing) {
   const Problem p = Blocks(4, 3);
-  const std::vector<bool> keep = KeepBorders(p, BackwardBytes(p));
+  const std::vector<bool> keep = Segments(p).KeepBorders(Segments(p).backward_bytes());
   EXPECT_EQ(std::count(keep.begin(), keep.end(), true), 0);
 }
 
 TEST(KeepBorders, AnItemLargerThanASegmentIsOne) {
   const Problem p = Blocks(4, 1);
-  const std::vector<bool> keep = KeepBorders(p, 100);
+  const std::vector<bool> keep = Segments(p).KeepBorders(100);
   EXPECT_EQ(std::count(keep.begin(), keep.end(), true), 3) << "what each block gives the next";
   for (size_t s = 0; s < keep.size(); ++s) EXPECT_FALSE(keep[s] && p.stores[s].bytes > 64);
 }
@@ -74,8 +74,8 @@ TEST(KeepBorders, PeakFollowsTheSegment) {
   const Problem p = Blocks(64, 4);
   const int all = static_cast<int>(p.items.size());
   const Schedule whole = Replay(p, std::vector<bool>(p.stores.size(), true), all);
-  EXPECT_GE(whole.peak, BackwardBytes(p));
-  const Schedule segments = Replay(p, KeepBorders(p, BackwardBytes(p) / 8), all);
+  EXPECT_GE(whole.peak, Segments(p).backward_bytes());
+  const Schedule segments = Replay(p, Segments(p).KeepBorders(Segments(p).backward_bytes() / 8), all);
   EXPECT_LT(segments.peak, whole.peak / 6);
   EXPECT_LE(segments.again_seconds, static_cast<double>(p.backward)) << "each item at most once more";
 }
