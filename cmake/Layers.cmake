@@ -147,6 +147,7 @@ autospc_test(test_cli cli LINK cliflags)
 autospc_test(test_e2e e2e LINK base)
 autospc_test(test_fuzz fuzz LINK compiler train cliflags)
 if(TARGET test_fuzz)
+  set_target_properties(test_fuzz PROPERTIES UNITY_BUILD OFF)  # entries include programs, each with names of its own
   foreach(entry ir safetensors program package tokens pt2 executor run_flags compile_flags)
     target_sources(test_fuzz PRIVATE "${CMAKE_SOURCE_DIR}/tests/fuzz/${entry}_entry.cc")
   endforeach()
@@ -160,6 +161,7 @@ if(TARGET test_golden)
 endif()
 # The end-to-end tests drive the programs; the layer check needs nothing built.
 if(TARGET test_e2e)
+  set_target_properties(test_e2e PROPERTIES UNITY_BUILD OFF)  # without LibTorch there is nothing to share
   foreach(program autospc autospc-opt autosp-run)
     if(TARGET ${program})
       add_dependencies(test_e2e ${program})

@@ -54,14 +54,14 @@ double ConvolutionBackward(const Graph& graph, const Node& node) {
 }
 
 // Ops whose work is proportional to their first operand, not to their result.
-constexpr std::array<std::string_view, 22> kReductions = {
+constexpr std::array<std::string_view, 22> kOperandSized = {
     "all", "amax", "amin", "any", "argmax", "argmin", "cumsum", "embedding_dense_backward", "logsumexp", "max", "mean",
     "min", "mse_loss", "native_layer_norm", "nll_loss2d_forward", "nll_loss_forward", "norm", "linalg_vector_norm",
     "prod", "sum", "var", "var_mean"};
 
 double Other(const Graph& graph, const Node& node) {
   const std::string_view name = ir::ShortName(node.op);
-  if (std::find(kReductions.begin(), kReductions.end(), name) != kReductions.end() && node.args[0].is_value()) {
+  if (std::find(kOperandSized.begin(), kOperandSized.end(), name) != kOperandSized.end() && node.args[0].is_value()) {
     return std::max(Numel(Operand(graph, node, 0)), ResultNumel(graph, node));
   }
   if (node.results.empty()) {  // an effect: the largest operand

@@ -49,7 +49,7 @@ const Trial* TrialOf(const PlanRow& row) {
 }
 
 // The candidates that no other beats in both memory and time, by falling memory; the chosen one stays in any case.
-std::vector<PlanPoint> Frontier(const std::vector<PlanPoint>& curve) {
+std::vector<PlanPoint> FrontierPoints(const std::vector<PlanPoint>& curve) {
   std::vector<PlanPoint> points = curve, frontier;
   std::stable_sort(points.begin(), points.end(), [](const PlanPoint& a, const PlanPoint& b) {
     return a.peak_bytes != b.peak_bytes ? a.peak_bytes < b.peak_bytes : a.seconds < b.seconds;
@@ -252,7 +252,7 @@ class Text {
     }
     if (t->curve.size() < 2) return;
     Line("\n{}, time against memory: {} candidates, those that no other beats", Ranks(row.mesh), t->curve.size());
-    for (const PlanPoint& p : Frontier(t->curve)) {
+    for (const PlanPoint& p : FrontierPoints(t->curve)) {
       Line("  {:>11} {:>10} {:>10} again  {}{}", FormatBytes(p.peak_bytes), Seconds(p.seconds), Seconds(p.recompute_seconds), p.label,
            p.chosen ? "  <- chosen" : "");
     }

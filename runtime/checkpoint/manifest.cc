@@ -16,13 +16,9 @@ using nlohmann::json;
 constexpr char kFormat[] = "autosp-checkpoint";
 constexpr int kVersion = 1;
 
-Error Bad(std::string what, const std::string& where) {
-  return {Code::kBadInput, std::move(what), where, "take an older checkpoint: --resume with the folder above looks for one"};
-}
-
 Result<int64_t> Natural(const json& object, const char* key, const std::string& where) {
   ASSIGN_OR_RETURN(const int64_t value, JsonInt(object, key, where));
-  if (value < 0) return Bad(fmt::format("\"{}\" is {}", key, value), where);
+  if (value < 0) return Damaged(fmt::format("\"{}\" is {}", key, value), where);
   return value;
 }
 
@@ -32,7 +28,7 @@ Result<FileEntry> ParseFile(const json& item, const std::string& where) {
   ASSIGN_OR_RETURN(file.bytes, Natural(item, "bytes", where));
   ASSIGN_OR_RETURN(file.sha256, JsonString(item, "sha256", where));
   if (file.name.empty() || file.name == ".." || std::filesystem::path(file.name).filename() != file.name)
-    return Bad(fmt::format("'{}' is not a file name", file.name), where);
+    return Damaged(fmt::format("'{}' is not a file name", file.name), where);
   return file;
 }
 
@@ -41,11 +37,11 @@ Result<TensorEntry> ParseTensor(const std::string& name, const json& item, size_
   TensorEntry tensor;
   ASSIGN_OR_RETURN(const std::string type, JsonString(item, "dtype", at));
   const auto dtype = FromSafetensorsName(type);
-  if (!dtype) return Bad(fmt::format("element type '{}'", type), at);
+  if (!dtype) return Damaged(fmt::format("element type '{}'", type), at);
   tensor.dtype = *dtype;
   ASSIGN_OR_RETURN(const json* sizes, JsonArray(item, "sizes", at));
   for (const json& size : *sizes) {
-    if (!size.is_number_unsigned() || size.get<uint64_t>() > INT64_MAX) return Bad("a size that is no natural number", at);
+    if (!size.is_number_unsigned() || size.get<uint64_t>() > INT64_MAX) return Damaged("a size that is no natural number", at);
     tensor.sizes.push_back(size.get<int64_t>());
   }
   int64_t file = 0, count = 1;
@@ -57,18 +53,22 @@ Result<TensorEntry> ParseTensor(const std::string& name, const json& item, size_
   const auto numel = CheckedNumel(tensor.sizes);
   int64_t bytes = 0;
   if (!numel || __builtin_mul_overflow(*numel, ByteSize(tensor.dtype), &bytes))
-    return Bad(fmt::format("sizes {}", FormatSizes(tensor.sizes)), at);
+    return Damaged(fmt::format("sizes {}", FormatSizes(tensor.sizes)), at);
   const auto listed = static_cast<int64_t>(files);
-  if (count < 1 || file >= listed || count > listed - file) return Bad("a file that the manifest does not list", at);
+  if (count < 1 || file >= listed || count > listed - file) return Damaged("a file that the manifest does not list", at);
   const bool blocks_cover = tensor.block > 0 && (*numel + tensor.block - 1) / tensor.block == count;
   if (item.contains("block") ? !blocks_cover : count != 1)
-    return Bad(fmt::format("{} blocks of {} elements are not {}", count, tensor.block, *numel), at);
+    return Damaged(fmt::format("{} blocks of {} elements are not {}", count, tensor.block, *numel), at);
   tensor.file = static_cast<int>(file);
   tensor.files = static_cast<int>(count);
   return tensor;
 }
 
 }  // namespace
+
+Error Damaged(std::string what, const std::string& where) {
+  return {Code::kBadInput, std::move(what), where, "take an older checkpoint: --resume with the folder above looks for one"};
+}
 
 int64_t TensorEntry::numel() const { return CheckedNumel(sizes).value_or(0); }
 
@@ -101,9 +101,9 @@ std::string ToJson(const Manifest& manifest) {
 
 Result<Manifest> ParseManifest(std::string_view text, const std::string& where) {
   Result<json> parsed = ParseJson(text, where);
-  if (!parsed.ok()) return Bad(parsed.error().what, where);
+  if (!parsed.ok()) return Damaged(parsed.error().what, where);
   json root = std::move(parsed).value();
-  if (!root.is_object() || root.value("format", json()) != kFormat) return Bad("not a checkpoint's manifest", where);
+  if (!root.is_object() || root.value("format", json()) != kFormat) return Damaged("not a checkpoint's manifest", where);
   ASSIGN_OR_RETURN(const int64_t version, JsonInt(root, "version", where));
   if (version != kVersion) {
     return Error{Code::kBadInput, fmt::format("a checkpoint of version {}, this build reads {}", version, kVersion), where,
@@ -111,11 +111,11 @@ Result<Manifest> ParseManifest(std::string_view text, const std::string& where) 
   }
   ASSIGN_OR_RETURN(const std::string digest, JsonString(root, "digest", where));
   root.erase("digest");
-  if (Sha256Hex(JsonText(root)) != digest) return Bad("the manifest has changed since it was written", where);
+  if (Sha256Hex(JsonText(root)) != digest) return Damaged("the manifest has changed since it was written", where);
   Manifest manifest;
   ASSIGN_OR_RETURN(manifest.step, Natural(root, "step", where));
   const json seed = root.value("seed", json());
-  if (!seed.is_number_unsigned()) return Bad("\"seed\" is no natural number", where);
+  if (!seed.is_number_unsigned()) return Damaged("\"seed\" is no natural number", where);
   manifest.seed = seed.get<uint64_t>();
   if (root.contains("data")) manifest.data = JsonText(root["data"]);
   ASSIGN_OR_RETURN(manifest.model, JsonString(root, "model", where));

@@ -51,6 +51,9 @@ struct Manifest {
   std::map<std::string, TensorEntry, std::less<>> tensors;
 };
 
+// The error of a checkpoint that can't be read: what is wrong, in which file.
+Error Damaged(std::string what, const std::string& where);
+
 std::string ToJson(const Manifest& manifest);
 // kBadInput: not a manifest, of a version that this build does not read, changed since it was written (the digest), or
 // with a number that makes no sense (sizes, a file that it does not list).

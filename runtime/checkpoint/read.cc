@@ -14,10 +14,6 @@ namespace fs = std::filesystem;
 
 constexpr int64_t kMaxManifestBytes = int64_t{1} << 30;
 
-Error Bad(std::string what, const std::string& where) {
-  return {Code::kBadInput, std::move(what), where, "take an older checkpoint: --resume with the folder above looks for one"};
-}
-
 }  // namespace
 
 Result<Reader> Reader::Open(const std::string& path) {
@@ -26,21 +22,21 @@ Result<Reader> Reader::Open(const std::string& path) {
   const fs::path folder(path);
   const std::string manifest = (folder / kManifestName).string();
   std::error_code error;
-  if (!fs::exists(manifest, error)) return Bad("the checkpoint has no manifest.json: it is incomplete", path);
+  if (!fs::exists(manifest, error)) return Damaged("the checkpoint has no manifest.json: it is incomplete", path);
   ASSIGN_OR_RETURN(const std::string text, ReadFile(manifest, kMaxManifestBytes));
   ASSIGN_OR_RETURN(reader.manifest_, ParseManifest(text, manifest));
   for (const FileEntry& entry : reader.manifest_.files) {
     const std::string file = (folder / entry.name).string();
-    if (!fs::exists(file, error)) return Bad(fmt::format("the checkpoint lacks its file {}", entry.name), path);
+    if (!fs::exists(file, error)) return Damaged(fmt::format("the checkpoint lacks its file {}", entry.name), path);
     ASSIGN_OR_RETURN(MappedFile mapped, MappedFile::Open(file));
     if (mapped.size() != entry.bytes)
-      return Bad(fmt::format("the file has {} bytes, the manifest says {}", mapped.size(), entry.bytes), file);
+      return Damaged(fmt::format("the file has {} bytes, the manifest says {}", mapped.size(), entry.bytes), file);
     if (!entry.name.ends_with(".safetensors")) {
       reader.files_.emplace_back();
       continue;
     }
     Result<SafetensorsFile> tensors = SafetensorsFile::Open(std::move(mapped));
-    if (!tensors.ok()) return Bad(tensors.error().what, tensors.error().where);
+    if (!tensors.ok()) return Damaged(tensors.error().what, tensors.error().where);
     reader.files_.push_back(std::move(tensors).value());
   }
   for (const auto& [name, entry] : reader.manifest_.tensors) RETURN_IF_ERROR(reader.CheckTensor(name, entry));
@@ -53,7 +49,7 @@ Status Reader::CheckTensor(const std::string& name, const TensorEntry& entry) co
     const SafetensorsEntry* stored = file.Find(name);
     const int64_t n = entry.block == 0 ? entry.numel() : std::min(entry.block, entry.numel() - i * entry.block);
     if (stored == nullptr || stored->dtype != entry.dtype || stored->bytes != n * ByteSize(entry.dtype)) {
-      return Bad(fmt::format("'{}' is not in the file as the manifest says", name),
+      return Damaged(fmt::format("'{}' is not in the file as the manifest says", name),
                  (fs::path(path_) / manifest_.files[entry.file + i].name).string());
     }
   }
@@ -72,7 +68,7 @@ Status Reader::Verify(size_t index) const {
   Sha256 digest;
   digest.Update(file.data(), file.size());
   if (digest.HexDigest() == entry.sha256) return Ok();
-  return Bad("the file has changed since it was written: its sha256 is another", path);
+  return Damaged("the file has changed since it was written: its sha256 is another", path);
 }
 
 Status Reader::Read(std::string_view name, int64_t begin, int64_t end, program::DType dtype, void* out) const {

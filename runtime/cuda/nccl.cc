@@ -22,7 +22,7 @@ namespace {
 // A step may last minutes, so a collective has no short limit of its own.
 constexpr auto kTimeout = std::chrono::hours(24);
 
-Error FromException(const std::exception& e, const char* what) {
+Error NcclFailure(const std::exception& e, const char* what) {
   const std::string message = e.what();
   const bool timeout = message.find("imed out") != std::string::npos;
   return Error{timeout ? Code::kTimeout : Code::kPeerFailed,
@@ -56,7 +56,7 @@ class NcclCommunicator : public Communicator {
         pause = std::min<std::chrono::microseconds>(pause * 2, std::chrono::milliseconds(1));
       }
     } catch (const std::exception& e) {
-      return FromException(e, "the GPU's work failed");
+      return NcclFailure(e, "the GPU's work failed");
     }
     return Health();
   }
@@ -124,7 +124,7 @@ class NcclCommunicator : public Communicator {
       call()->wait();
     } catch (const std::exception& e) {
       if (aborted_) return Interrupted();
-      return FromException(e, "a collective failed");
+      return NcclFailure(e, "a collective failed");
     }
     return Ok();
   }
@@ -183,7 +183,7 @@ Result<std::unique_ptr<Communicator>> MakeNcclCommunicator(const c10::intrusive_
     group->eagerConnectSingleDevice(device);  // a rank that can't connect says so now
     return std::unique_ptr<Communicator>(std::make_unique<NcclCommunicator>(rank, size, device, std::move(group)));
   } catch (const std::exception& e) {
-    return FromException(e, "the GPUs could not be connected");
+    return NcclFailure(e, "the GPUs could not be connected");
   }
 }
 

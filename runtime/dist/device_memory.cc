@@ -13,7 +13,7 @@ namespace {
 
 constexpr int64_t kAccumulators = int64_t{1} << 20;  // elements: 4 MiB, enough to keep a device busy
 
-Error FromException(const std::exception& e, const char* what) {
+Error DeviceFailure(const std::exception& e, const char* what) {
   const std::string message = e.what();
   return Error{Code::kFailed, fmt::format("{}: {}", what, message.substr(0, message.find('\n'))), "", ""};
 }
@@ -33,7 +33,7 @@ Status DeviceMemory::Copy(void* to, const void* from, int64_t bytes) const {
   try {
     Bytes(to, bytes).copy_(Bytes(const_cast<void*>(from), bytes), /*non_blocking=*/true);
   } catch (const std::exception& e) {
-    return FromException(e, "a copy within a collective failed");
+    return DeviceFailure(e, "a copy within a collective failed");
   }
   return Ok();
 }
@@ -70,7 +70,7 @@ Status DeviceMemory::Reduce(const void* rows, void* out, int64_t count, int64_t 
       }
     }
   } catch (const std::exception& e) {
-    return FromException(e, "a reduction within a collective failed");
+    return DeviceFailure(e, "a reduction within a collective failed");
   }
   return Ok();
 }

@@ -15,7 +15,7 @@ namespace {
 // one that is gone or stands still, and aborts what waits for the latter.
 constexpr auto kTimeout = std::chrono::hours(24);
 
-Error FromException(const std::exception& e, const char* what) {
+Error GlooFailure(const std::exception& e, const char* what) {
   std::string message = e.what();
   message = message.substr(0, message.find('\n'));
   const bool timeout = message.find("imed out") != std::string::npos;
@@ -80,7 +80,7 @@ class GlooCommunicator : public Communicator {
     const bool interrupted = aborted_;
     AbortLocked();
     works_.clear();
-    return interrupted ? Interrupted() : FromException(e, "a collective failed");
+    return interrupted ? Interrupted() : GlooFailure(e, "a collective failed");
   }
 
   void AbortLocked() {
@@ -112,7 +112,7 @@ Result<std::unique_ptr<Communicator>> MakeGlooCommunicator(const c10::intrusive_
     auto group = c10::make_intrusive<c10d::ProcessGroupGloo>(store, rank, size, options);
     return std::unique_ptr<Communicator>(std::make_unique<GlooCommunicator>(rank, size, std::move(group)));
   } catch (const std::exception& e) {
-    return FromException(e, "the ranks could not be connected");
+    return GlooFailure(e, "the ranks could not be connected");
   }
 }
 

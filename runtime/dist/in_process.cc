@@ -12,9 +12,9 @@ namespace autospc {
 namespace {
 
 // Where the ranks meet. A generation ends when all have arrived.
-class Meeting {
+class InProcessMeeting {
  public:
-  explicit Meeting(int size) : pieces_(size) {}
+  explicit InProcessMeeting(int size) : pieces_(size) {}
 
   Status Arrive() {
     std::unique_lock lock(mutex_);
@@ -49,7 +49,7 @@ class Meeting {
 
 class InProcessCommunicator : public Communicator {
  public:
-  InProcessCommunicator(int rank, int size, std::shared_ptr<Meeting> meeting, std::optional<c10::Device> device)
+  InProcessCommunicator(int rank, int size, std::shared_ptr<InProcessMeeting> meeting, std::optional<c10::Device> device)
       : Communicator(rank, size, device.value_or(c10::Device(c10::DeviceType::CPU))), meeting_(std::move(meeting)) {
     if (device) memory_.emplace(*device);
   }
@@ -102,14 +102,14 @@ class InProcessCommunicator : public Communicator {
   }
 
  private:
-  std::shared_ptr<Meeting> meeting_;
+  std::shared_ptr<InProcessMeeting> meeting_;
   std::optional<DeviceMemory> memory_;
 };
 
 }  // namespace
 
 std::vector<std::unique_ptr<Communicator>> MakeInProcessCommunicators(int size, std::optional<c10::Device> device) {
-  auto meeting = std::make_shared<Meeting>(size);
+  auto meeting = std::make_shared<InProcessMeeting>(size);
   std::vector<std::unique_ptr<Communicator>> ranks;
   for (int r = 0; r < size; ++r) {
     ranks.push_back(std::make_unique<InProcessCommunicator>(r, size, meeting, device));

@@ -30,6 +30,8 @@ c10::Scalar Call::Number(size_t i) const {
   return a.i;
 }
 
+int64_t Bytes(const at::Tensor& t) { return t.numel() * static_cast<int64_t>(t.element_size()); }
+
 c10::ScalarType ToScalarType(program::DType dtype) {
   using program::DType;
   switch (dtype) {

@@ -72,6 +72,7 @@ struct Call {
   const Group& group() const { return ranks; }
 };
 
+int64_t Bytes(const at::Tensor& t);
 c10::ScalarType ToScalarType(program::DType dtype);
 program::DType ToDType(c10::ScalarType type);
 

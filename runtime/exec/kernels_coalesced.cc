@@ -15,7 +15,6 @@
 namespace autospc::exec {
 namespace {
 
-int64_t Bytes(const at::Tensor& t) { return t.numel() * static_cast<int64_t>(t.element_size()); }
 std::byte* Data(const at::Tensor& t) { return static_cast<std::byte*>(t.data_ptr()); }
 
 at::Tensor Buffer(int64_t bytes) { return at::empty({bytes}, at::TensorOptions().dtype(at::kByte)); }

@@ -24,8 +24,6 @@ std::vector<int64_t> Pieces(int64_t count, at::IntArrayRef sizes, int64_t dim, i
   return pieces;
 }
 
-int64_t Bytes(const at::Tensor& t) { return t.numel() * static_cast<int64_t>(t.element_size()); }
-
 // Rows [start, start + block) of x along dim into `to` [.., block, ..]; rows past x's end repeat its last
 // one, or are zero.
 void CopyPadded(const at::Tensor& x, int64_t dim, int64_t start, int64_t block, bool zero, const at::Tensor& to) {

@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "runtime/base/json_text.h"
+#include "runtime/base/listing.h"
 #include "runtime/package/dtype.h"
 #include "runtime/package/shards.h"
 #include "runtime/package/ties.h"
@@ -20,7 +21,6 @@ using nlohmann::json;
 
 constexpr char kSingle[] = "model.safetensors";
 constexpr int64_t kMaxIndexBytes = int64_t{1} << 28;
-constexpr size_t kListed = 20;  // names in an error message, of each kind
 
 // The index: tensor name -> file name of its shard.
 Result<std::map<std::string, std::string>> ReadIndex(const std::string& path) {
@@ -35,14 +35,6 @@ Result<std::map<std::string, std::string>> ReadIndex(const std::string& path) {
     shards[name] = shard;
   }
   return shards;
-}
-
-// "a", "b" and 3 more
-std::string List(const std::vector<std::string>& items) {
-  std::string text;
-  for (size_t i = 0; i < std::min(items.size(), kListed); ++i) text += fmt::format("\n    {}", items[i]);
-  if (items.size() > kListed) text += fmt::format("\n    and {} more", items.size() - kListed);
-  return text;
 }
 
 bool StartsWith(std::string_view text, std::string_view prefix) { return text.substr(0, prefix.size()) == prefix; }
@@ -134,7 +126,7 @@ Result<Rename> ChooseRename(const Tensors& tensors, const std::vector<Candidates
   if (complete.size() > 1) {
     std::vector<std::string> texts;
     for (const Rename& rename : complete) texts.push_back(rename.ToString());
-    return Error{Code::kBadInput, "the parameters' names are found in more than one way:" + List(texts), path,
+    return Error{Code::kBadInput, "the parameters' names are found in more than one way:" + Listing(texts), path,
                  "choose one with --weights-prefix"};
   }
   return best;  // the only complete one, or the one that leaves the shortest list of missing names
@@ -178,7 +170,7 @@ Result<Checkpoint> Checkpoint::Open(const std::string& path) {
       absent.push_back(fmt::format("{} in {}", name, file));
   }
   if (!absent.empty())
-    return Error{Code::kBadInput, "the index names tensors that its shards don't hold:" + List(absent), index,
+    return Error{Code::kBadInput, "the index names tensors that its shards don't hold:" + Listing(absent), index,
                  "get the checkpoint anew"};
   return checkpoint;
 }
@@ -211,9 +203,9 @@ Result<std::vector<WeightSource>> Checkpoint::Resolve(const std::vector<WantedTe
   if (missing.empty() && misshapen.empty() && extra.empty()) return sources;
 
   std::string what = fmt::format("the checkpoint does not fit the model (names taken {})", rename.ToString());
-  if (!missing.empty()) what += fmt::format("\n  {} of {} missing:", missing.size(), wanted.size()) + List(missing);
-  if (!misshapen.empty()) what += fmt::format("\n  {} of other shape or type:", misshapen.size()) + List(misshapen);
-  if (!extra.empty()) what += fmt::format("\n  {} that nobody wants:", extra.size()) + List(extra);
+  if (!missing.empty()) what += fmt::format("\n  {} of {} missing:", missing.size(), wanted.size()) + Listing(missing);
+  if (!misshapen.empty()) what += fmt::format("\n  {} of other shape or type:", misshapen.size()) + Listing(misshapen);
+  if (!extra.empty()) what += fmt::format("\n  {} that nobody wants:", extra.size()) + Listing(extra);
   return Error{Code::kBadInput, what, path_,
                "is it this model's checkpoint? If only the names' beginnings differ, give --weights-prefix"};
 }

@@ -4,6 +4,7 @@
 #include <map>
 #include <set>
 
+#include "runtime/base/listing.h"
 #include "runtime/package/dtype.h"
 #include "runtime/package/golden_match.h"
 #include "runtime/package/ties.h"
@@ -12,7 +13,6 @@ namespace autospc {
 namespace {
 
 constexpr std::string_view kInput = "in.", kGradient = "grad.";
-constexpr size_t kListed = 20;
 constexpr char kHint[] = "is it this model's golden file, of this batch and length?";
 
 std::string Described(program::DType dtype, const std::vector<int64_t>& sizes) {
@@ -28,10 +28,7 @@ class Complaints {
   }
   Status Done(const std::string& path) const {
     if (lines_.empty()) return Ok();
-    std::string what = "the golden file does not fit the program:";
-    for (size_t i = 0; i < std::min(lines_.size(), kListed); ++i) what += "\n    " + lines_[i];
-    if (lines_.size() > kListed) what += fmt::format("\n    and {} more", lines_.size() - kListed);
-    return Error{Code::kBadInput, what, path, kHint};
+    return Error{Code::kBadInput, "the golden file does not fit the program:" + Listing(lines_), path, kHint};
   }
 
  private:

@@ -25,7 +25,7 @@ constexpr int64_t kMaxIndexBytes = int64_t{1} << 30;    // a descriptor takes ha
 constexpr int64_t kMaxManifestBytes = int64_t{1} << 20;
 constexpr char kDamaged[] = "the package is damaged; compile it anew or get it anew";
 
-Error Bad(const std::string& what, const std::string& where) { return {Code::kBadInput, what, where, kDamaged}; }
+Error BadPackage(const std::string& what, const std::string& where) { return {Code::kBadInput, what, where, kDamaged}; }
 
 std::string BlobPath(const std::string& package, const Blob& blob) {
   return fmt::format("{}/{}/{}", package, oci::kBlobFolder, blob.digest.substr(oci::kDigestPrefix.size()));
@@ -40,17 +40,17 @@ Result<Blob> ReadDescriptor(const json& object, const std::string& where) {
   // Hexadecimal digits alone: the digest becomes a file name.
   const bool good = blob.digest.size() == prefix.size() + 64 && blob.digest.starts_with(prefix) &&
                     blob.digest.find_first_not_of("0123456789abcdef", prefix.size()) == std::string::npos;
-  if (!good) return Bad(fmt::format("'{}' is not a sha256 digest", blob.digest), where);
-  if (blob.bytes < 0) return Bad(fmt::format("a blob of {} bytes", blob.bytes), where);
+  if (!good) return BadPackage(fmt::format("'{}' is not a sha256 digest", blob.digest), where);
+  if (blob.bytes < 0) return BadPackage(fmt::format("a blob of {} bytes", blob.bytes), where);
   return blob;
 }
 
 Status CheckDigest(const Blob& blob, std::string_view content, const std::string& path) {
   if (static_cast<int64_t>(content.size()) != blob.bytes)
-    return Bad(fmt::format("a blob ({}) has {} bytes, not {}", blob.type, content.size(), blob.bytes), path);
+    return BadPackage(fmt::format("a blob ({}) has {} bytes, not {}", blob.type, content.size(), blob.bytes), path);
   const std::string hex = Sha256Hex(content);
   if (hex != std::string_view(blob.digest).substr(oci::kDigestPrefix.size()))
-    return Bad(fmt::format("a blob ({}) does not have its digest: its content has sha256 {}", blob.type, hex), path);
+    return BadPackage(fmt::format("a blob ({}) does not have its digest: its content has sha256 {}", blob.type, hex), path);
   return Ok();
 }
 
@@ -105,14 +105,14 @@ Result<std::vector<Blob>> ReadManifest(const json& manifest, const std::string& 
   ASSIGN_OR_RETURN(const json* layers, JsonArray(manifest, "layers", where));
   std::vector<Blob> blobs;
   ASSIGN_OR_RETURN(Blob first, ReadDescriptor(*config, where));
-  if (first.type != kConfigType) return Bad(fmt::format("the config is of type '{}'", first.type), where);
+  if (first.type != kConfigType) return BadPackage(fmt::format("the config is of type '{}'", first.type), where);
   blobs.push_back(std::move(first));
   for (const json& layer : *layers) {
     ASSIGN_OR_RETURN(Blob blob, ReadDescriptor(layer, where));
     if (blob.type != kProgramType && blob.type != kWeightsType && blob.type != kConstantsType)
-      return Bad(fmt::format("a layer of the unknown type '{}'", blob.type), where);
+      return BadPackage(fmt::format("a layer of the unknown type '{}'", blob.type), where);
     for (const Blob& other : blobs)
-      if (other.type == blob.type) return Bad(fmt::format("two layers of type '{}'", blob.type), where);
+      if (other.type == blob.type) return BadPackage(fmt::format("two layers of type '{}'", blob.type), where);
     blobs.push_back(std::move(blob));
   }
   return blobs;
@@ -126,24 +126,24 @@ Status Package::ReadIndex() {
   digest_ = Sha256Hex(text);
   ASSIGN_OR_RETURN(const json index, ParseJson(text, path));
   ASSIGN_OR_RETURN(const std::string type, JsonString(index, "mediaType", path));
-  if (type != oci::kIndexType) return Bad(fmt::format("the index is of type '{}'", type), path);
+  if (type != oci::kIndexType) return BadPackage(fmt::format("the index is of type '{}'", type), path);
   ASSIGN_OR_RETURN(const json* annotations, JsonObject(index, "annotations", path));
   ASSIGN_OR_RETURN(const std::string version, JsonString(*annotations, oci::kFormatKey, path));
   RETURN_IF_ERROR(CheckVersion(version, path));
   ASSIGN_OR_RETURN(const json* manifests, JsonArray(index, "manifests", path));
-  if (manifests->empty()) return Bad("the index names no manifest", path);
+  if (manifests->empty()) return BadPackage("the index names no manifest", path);
   int rank = 0;
   for (const json& item : *manifests) {
     ASSIGN_OR_RETURN(const Blob descriptor, ReadDescriptor(item, path));
-    if (descriptor.type != oci::kManifestType) return Bad(fmt::format("a manifest of type '{}'", descriptor.type), path);
-    if (RankOf(item) != rank) return Bad(fmt::format("manifest {} is not that of rank {}", rank, rank), path);
+    if (descriptor.type != oci::kManifestType) return BadPackage(fmt::format("a manifest of type '{}'", descriptor.type), path);
+    if (RankOf(item) != rank) return BadPackage(fmt::format("manifest {} is not that of rank {}", rank, rank), path);
     ASSIGN_OR_RETURN(const std::string content, ReadSmallBlob(path_, descriptor));
     const std::string where = BlobPath(path_, descriptor);
     ASSIGN_OR_RETURN(const json manifest, ParseJson(content, where));
     ASSIGN_OR_RETURN(std::vector<Blob> blobs, ReadManifest(manifest, where));
-    if (RankOf(manifest) != rank) return Bad(fmt::format("the manifest is not that of rank {}", rank), where);
+    if (RankOf(manifest) != rank) return BadPackage(fmt::format("the manifest is not that of rank {}", rank), where);
     if (rank == 0) blobs_ = std::move(blobs);
-    else if (blobs != blobs_) return Bad(fmt::format("rank {} has other blobs than rank 0", rank), where);
+    else if (blobs != blobs_) return BadPackage(fmt::format("rank {} has other blobs than rank 0", rank), where);
     manifest_bytes_ = descriptor.bytes;
     ++rank;
   }
@@ -155,7 +155,7 @@ Status Package::ReadIndex() {
   ASSIGN_OR_RETURN(const int64_t config_version, JsonInt(parsed, "formatVersion", where));
   RETURN_IF_ERROR(CheckVersion(std::to_string(config_version), where));
   ASSIGN_OR_RETURN(const int64_t world_size, JsonInt(parsed, "worldSize", where));
-  if (world_size != rank) return Bad(fmt::format("{} manifests for {} ranks", rank, world_size), path);
+  if (world_size != rank) return BadPackage(fmt::format("{} manifests for {} ranks", rank, world_size), path);
   return Ok();
 }
 
@@ -176,7 +176,7 @@ Status Package::ReadData(bool verify) {
     ASSIGN_OR_RETURN(MappedFile file, MappedFile::Open(path));
     if (verify) RETURN_IF_ERROR(CheckDigest(blob, file.text(), path));
     if (file.size() != blob.bytes)
-      return Bad(fmt::format("a blob ({}) has {} bytes, not {}", blob.type, file.size(), blob.bytes), path);
+      return BadPackage(fmt::format("a blob ({}) has {} bytes, not {}", blob.type, file.size(), blob.bytes), path);
     ASSIGN_OR_RETURN(SafetensorsFile tensors, SafetensorsFile::Open(std::move(file)));
     (blob.type == kWeightsType ? weights_ : constants_) = std::make_unique<SafetensorsFile>(std::move(tensors));
   }
@@ -188,13 +188,13 @@ Status Package::ReadData(bool verify) {
     const StoredTensor stored = Find(storage.name);
     const std::string where = fmt::format("'{}' in {}", storage.name, path_);
     if (stored.data == nullptr && storage.kind == StorageKind::Constant && storage.bytes > 0)
-      return Bad("the package holds no data for a constant", where);
+      return BadPackage("the package holds no data for a constant", where);
     if (stored.data == nullptr) continue;
     const bool wide = stored.dtype == program::DType::Float32 && whole[i] != nullptr && masters.contains(storage.name) &&
                       stored.bytes / ByteSize(stored.dtype) == storage.bytes / ByteSize(whole[i]->dtype);
     if (wide) continue;
     if (stored.bytes != storage.bytes || (whole[i] != nullptr && whole[i]->dtype != stored.dtype))
-      return Bad(fmt::format("{} {} is stored for a storage of {} bytes", Name(stored.dtype), FormatSizes(stored.sizes),
+      return BadPackage(fmt::format("{} {} is stored for a storage of {} bytes", Name(stored.dtype), FormatSizes(stored.sizes),
                              storage.bytes), where);
   }
   return Ok();
@@ -207,11 +207,11 @@ Result<Package> Package::Open(const std::string& path, const OpenOptions& option
   RETURN_IF_ERROR(package.ReadIndex());
   const auto program = std::find_if(package.blobs_.begin(), package.blobs_.end(),
                                     [](const Blob& blob) { return blob.type == kProgramType; });
-  if (program == package.blobs_.end()) return Bad("the package holds no program", path);
+  if (program == package.blobs_.end()) return BadPackage("the package holds no program", path);
   RETURN_IF_ERROR(package.ReadProgram(*program));
   const int world_size = package.program_->world_size;
   if (world_size != package.manifests_)
-    return Bad(fmt::format("{} manifests for a program of {} ranks", package.manifests_, world_size), path);
+    return BadPackage(fmt::format("{} manifests for a program of {} ranks", package.manifests_, world_size), path);
   RETURN_IF_ERROR(package.ReadData(options.verify_data));
   return package;
 }

@@ -7,6 +7,7 @@
 #include <set>
 #include <vector>
 
+#include "runtime/base/listing.h"
 #include "runtime/base/log.h"
 #include "runtime/checkpoint/folder.h"
 #include "runtime/checkpoint/layout.h"
@@ -24,14 +25,6 @@ using checkpoint::SavedTensor;
 using checkpoint::TensorEntry;
 
 constexpr char kMaster[] = ".master";
-constexpr size_t kListed = 20;
-
-std::string List(const std::vector<std::string>& items) {
-  std::string text;
-  for (size_t i = 0; i < std::min(items.size(), kListed); ++i) text += "\n    " + items[i];
-  if (items.size() > kListed) text += fmt::format("\n    and {} more", items.size() - kListed);
-  return text;
-}
 
 // Where in a checkpoint the program's tensors are.
 class Matcher {
@@ -134,15 +127,15 @@ Status CheckRestore(const Reader& reader, const program::ProgramT& program) {
   }
   if (!missing.empty() || !misshapen.empty() || !extra.empty()) {
     std::string what = fmt::format("the checkpoint is of another model ('{}'; the package holds '{}')", reader.manifest().model, program.name);
-    if (!missing.empty()) what += fmt::format("\n  {} missing:", missing.size()) + List(missing);
-    if (!misshapen.empty()) what += fmt::format("\n  {} of other shape or type:", misshapen.size()) + List(misshapen);
-    if (!extra.empty()) what += fmt::format("\n  {} that nobody wants:", extra.size()) + List(extra);
+    if (!missing.empty()) what += fmt::format("\n  {} missing:", missing.size()) + Listing(missing);
+    if (!misshapen.empty()) what += fmt::format("\n  {} of other shape or type:", misshapen.size()) + Listing(misshapen);
+    if (!extra.empty()) what += fmt::format("\n  {} that nobody wants:", extra.size()) + Listing(extra);
     return Error{Code::kBadInput, what, reader.path(), "give a package of the model that wrote it"};
   }
   if (states.empty()) return Ok();
   return Error{Code::kBadInput,
                fmt::format("the checkpoint was made with --optimizer {}, it lacks states of --optimizer {}:{}",
-                           reader.manifest().optimizer, program.optimizer, List(states)),
+                           reader.manifest().optimizer, program.optimizer, Listing(states)),
                reader.path(), fmt::format("to start this optimiser from its parameters: --weights {}", reader.path())};
 }
 

@@ -14,10 +14,6 @@ namespace {
 constexpr int64_t kB = 2, kH = 4, kS = 6, kD = 8;
 constexpr double kInf = INFINITY, kMinimum = -3.4028234663852886e38;
 
-Arg V(ValueId v) { return Arg::Value(v); }
-Arg I(int64_t i) { return Arg::Int(i); }
-Arg Is(std::vector<int64_t> v) { return Arg::Ints(v); }
-
 struct Qkv {
   ValueId q, k, v;
 };

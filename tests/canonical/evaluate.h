@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "passes/framework/pass.h"
@@ -17,6 +18,10 @@ using ir::Arg;
 using ir::DType;
 using ir::Graph;
 using ir::ValueId;
+
+inline Arg V(ValueId v) { return Arg::Value(v); }
+inline Arg I(int64_t i) { return Arg::Int(i); }
+inline Arg Is(std::vector<int64_t> v) { return Arg::Ints(std::move(v)); }
 
 // Row-major elements as doubles.
 struct Tensor {

@@ -10,10 +10,6 @@
 namespace autospc::testing {
 namespace {
 
-Arg V(ValueId v) { return Arg::Value(v); }
-Arg I(int64_t i) { return Arg::Int(i); }
-Arg Is(std::vector<int64_t> v) { return Arg::Ints(v); }
-
 // Runs the pass, compares, and returns whether it changed the graph.
 bool Fold(Builder& b) {
   const auto before = Evaluate(b.graph, b.inputs());

@@ -9,10 +9,6 @@
 namespace autospc::testing {
 namespace {
 
-Arg V(ValueId v) { return Arg::Value(v); }
-Arg I(int64_t i) { return Arg::Int(i); }
-Arg Is(std::vector<int64_t> v) { return Arg::Ints(v); }
-
 Result<bool> Functionalised(Builder& b) {
   PassContext context;
   return canonical::Functionalise(b.graph, context);

@@ -17,11 +17,7 @@ using canonical::Case;
 using canonical::Constants;
 using canonical::Interpreter;
 
-constexpr int64_t kB = 2;
-
-Arg V(ValueId v) { return Arg::Value(v); }
-Arg I(int64_t i) { return Arg::Int(i); }
-Arg Is(std::vector<int64_t> v) { return Arg::Ints(v); }
+constexpr int64_t kBatch = 2;
 
 // Draws a mask subgraph. `expressible` says whether the language of predicates has it.
 class MaskMaker {
@@ -109,12 +105,12 @@ class MaskMaker {
   ValueId Looked(ValueId vector, bool query) {
     if (Draw(0, 1)) return Placed(vector, query);
     // Hugging Face's: vector[batch_index, position_index].
-    ValueId batch = Op("aten.arange.default", {I(kB)});
+    ValueId batch = Op("aten.arange.default", {I(kBatch)});
     for (int i = 1; i < 4; ++i) batch = Op("aten.unsqueeze.default", {V(batch), I(i)});
     return Op("aten.index.Tensor", {V(vector), Arg::Values({batch, Indices(query)})});
   }
   std::vector<int64_t> Ids(int64_t n, int top) {
-    std::vector<int64_t> ids(kB * n);
+    std::vector<int64_t> ids(kBatch * n);
     for (int64_t& x : ids) x = Draw(0, top);
     return ids;
   }
@@ -168,19 +164,19 @@ class MaskMaker {
       case 9: {  // key padding
         const bool boolean = Draw(0, 1);
         ValueId v = b_.User("attention_mask" + std::to_string(b_.graph.inputs.size()),
-                            Integers({kB, k_size_}, Ids(k_size_, 1), boolean ? DType::kBool : DType::kInt64));
+                            Integers({kBatch, k_size_}, Ids(k_size_, 1), boolean ? DType::kBool : DType::kInt64));
         v = Looked(v, false);
         return boolean ? v : Op("aten.eq.Scalar", {V(v), I(1)});
       }
       case 10: {  // lengths
         const ValueId v = b_.User("lengths" + std::to_string(b_.graph.inputs.size()),
-                                  Integers({kB}, Ids(1, static_cast<int>(k_size_))));
-        return Commuted("aten.lt.Tensor", "aten.gt.Tensor", k(), Op("aten.view.default", {V(v), Is({kB, 1, 1, 1})}));
+                                  Integers({kBatch}, Ids(1, static_cast<int>(k_size_))));
+        return Commuted("aten.lt.Tensor", "aten.gt.Tensor", k(), Op("aten.view.default", {V(v), Is({kBatch, 1, 1, 1})}));
       }
       case 11: {  // segments
         if (q_size_ != k_size_) return Commuted("aten.le.Tensor", "aten.ge.Tensor", k(), q());
         const ValueId v = b_.User("segments" + std::to_string(b_.graph.inputs.size()),
-                                  Integers({kB, k_size_}, Ids(k_size_, 2), Draw(0, 1) ? DType::kInt64 : DType::kInt32));
+                                  Integers({kBatch, k_size_}, Ids(k_size_, 2), Draw(0, 1) ? DType::kInt64 : DType::kInt32));
         return Op(Draw(0, 3) ? "aten.eq.Tensor" : "aten.ne.Tensor", {V(Looked(v, true)), V(Looked(v, false))});
       }
       case 12: {  // packed positions of Hugging Face, plain or given
@@ -191,7 +187,7 @@ class MaskMaker {
         return Op("aten.full.default", {Is({q_size_, k_size_}), Arg::Bool(Draw(0, 1)), Arg::Type(DType::kBool)});
       case 14: {  // a prefix given for each sequence
         const ValueId v = b_.User("prefix" + std::to_string(b_.graph.inputs.size()),
-                                  Integers({kB, q_size_}, Ids(q_size_, static_cast<int>(k_size_))));
+                                  Integers({kBatch, q_size_}, Ids(q_size_, static_cast<int>(k_size_))));
         return Op("aten.le.Tensor", {V(k()), V(Looked(v, true))});
       }
       default:
@@ -204,11 +200,11 @@ class MaskMaker {
     ValueId positions;
     if (Draw(0, 1)) {
       positions = Op("aten.expand.default",
-                     {V(Op("aten.unsqueeze.default", {V(Op("aten.arange.default", {I(n)})), I(0)})), Is({kB, n})});
+                     {V(Op("aten.unsqueeze.default", {V(Op("aten.arange.default", {I(n)})), I(0)})), Is({kBatch, n})});
     } else {
-      std::vector<int64_t> data(kB * n);
-      for (int64_t i = 0; i < kB * n; ++i) data[i] = i % n == 0 || Draw(0, 4) == 0 ? 0 : data[i - 1] + 1;
-      positions = b_.User("position_ids" + std::to_string(b_.graph.inputs.size()), Integers({kB, n}, data));
+      std::vector<int64_t> data(kBatch * n);
+      for (int64_t i = 0; i < kBatch * n; ++i) data[i] = i % n == 0 || Draw(0, 4) == 0 ? 0 : data[i - 1] + 1;
+      positions = b_.User("position_ids" + std::to_string(b_.graph.inputs.size()), Integers({kBatch, n}, data));
     }
     const ValueId first = Op("aten.sub.Tensor", {V(Op("aten.slice.Tensor", {V(positions), I(1), I(0), I(1)})), I(1)});
     const ValueId diff = Op("aten.diff.default", {V(positions), I(1), I(-1), V(first)});
@@ -310,7 +306,7 @@ int64_t Disagreements(Builder& b, const Tensor& mask, const Predicate& predicate
     return mask.dtype == DType::kBool ? x != 0 : x == 0;
   };
   int64_t wrong = 0;
-  for (int64_t batch = 0; batch < kB; ++batch) {
+  for (int64_t batch = 0; batch < kBatch; ++batch) {
     const VectorAt at = [&](int i, int64_t position) {
       const Tensor& t = data.at(i);
       return static_cast<int64_t>(t.data.at((t.sizes[0] == 1 ? 0 : batch) * t.sizes[1] + position));
@@ -326,7 +322,7 @@ std::optional<Predicate> ReadMask(Builder& b, ValueId mask, int64_t q_size, int6
                                   std::vector<ValueId>* vectors) {
   const ConstantReader reader = b.Reader();
   Constants constants(b.graph, reader);
-  Interpreter interpreter(b.graph, constants, {kB, 4, q_size, k_size});
+  Interpreter interpreter(b.graph, constants, {kBatch, 4, q_size, k_size});
   std::optional<Predicate> p;
   if (b.graph.value(mask).dtype == DType::kBool) {
     p = interpreter.ReadBoolean(mask);
@@ -351,7 +347,7 @@ TEST(Masks, RandomSubgraphsAgreeWithLibTorchOnEveryEntry) {
     const int64_t q_size = 5 + trial % 9, k_size = trial % 4 == 0 ? q_size + 3 : q_size;
     MaskMaker maker(b, rng, q_size, k_size);
     ValueId mask = maker.Mask(trial % 3);
-    if (maker.Draw(0, 2) == 0) mask = b.Op("aten.expand.default", {V(mask), Is({kB, 1, q_size, k_size})});
+    if (maker.Draw(0, 2) == 0) mask = b.Op("aten.expand.default", {V(mask), Is({kBatch, 1, q_size, k_size})});
     if (maker.Draw(0, 1)) mask = maker.Additive(mask);
     const Tensor expected = b.At(mask);
     std::vector<ValueId> vectors;

@@ -25,20 +25,20 @@ Rates Simple() {
   return r;
 }
 
-ir::Graph Parse(const std::string& body) {
+ir::Graph ParseBody(const std::string& body) {
   Result<ir::Graph> graph = ir::Parse("graph @t {\n" + body + "\n}\n", "t.ir");
   EXPECT_TRUE(graph.ok()) << graph.error().Format();
   return std::move(graph).value();
 }
 
 NodeCost CostOfLast(const std::string& body, int world_size = 1, const Rates& rates = Simple()) {
-  const ir::Graph graph = Parse(body);
+  const ir::Graph graph = ParseBody(body);
   CostModel model(world_size, rates);
   return model.Cost(graph, graph.node(graph.nodes().back()));
 }
 
 OpKind KindOfLast(const std::string& body) {
-  const ir::Graph graph = Parse(body);
+  const ir::Graph graph = ParseBody(body);
   return KindOf(graph, graph.node(graph.nodes().back()));
 }
 
@@ -173,7 +173,7 @@ TEST(Cost, TheTablesAreComplete) {
 }
 
 TEST(KernelCosts, EqualsTheModelAndTellsApartWhatItMustTellApart) {
-  const ir::Graph graph = Parse(R"(
+  const ir::Graph graph = ParseBody(R"(
   input %x : f32[10, 10]{10, 1} user "x"
   input %z : f32[10, 10]{10, 1} user "z"
   input %w : f32[10, 10]{1, 10} user "w"
@@ -202,7 +202,7 @@ TEST(KernelCosts, TwentyThousandNodesInMilliseconds) {
     body += fmt::format("%y{0} = aten.mm.default(%x{0}, %w) : f32[1024, 512]{{512, 1}}\n", i);
     body += fmt::format("%x{1} = aten.add.Tensor(%y{0}, %x{0}, 1) : f32[1024, 512]{{512, 1}}\n", i, i + 1);
   }
-  const ir::Graph graph = Parse(body);
+  const ir::Graph graph = ParseBody(body);
   double best = 1e9;
   for (int round = 0; round < 5; ++round) {
     const recompute::CostFn cost = KernelCosts(8, H100Rates());
@@ -217,7 +217,7 @@ TEST(KernelCosts, TwentyThousandNodesInMilliseconds) {
 }
 
 TEST(CostOfStep, AddsUpByOp) {
-  const ir::Graph graph = Parse(R"(
+  const ir::Graph graph = ParseBody(R"(
   input %x : f32[10, 10]{10, 1} user "x"
   %a = aten.mul.Tensor(%x, %x) : f32[10, 10]{10, 1}
   %b = aten.mul.Tensor(%a, %x) : f32[10, 10]{10, 1}

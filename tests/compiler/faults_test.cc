@@ -1,6 +1,6 @@
 // Planted faults in models/: each replaces one part of a partitioned program by a plausible wrong one, and must be
 // noticed by the comparison with one float64 device or by an error of the run; who the verifier of placements refuses
-// as well is stated with each. Faults in graphs built for them are in graph_faults_test.cc.
+// as well is stated with each. FaultsOfModels in graphs built for them are in graph_faults_test.cc.
 //
 // The faults that the executable form of the calculus plants, and the test here that must turn red ("M": PlantedFaults
 // in this file, "G": GraphFaults):
@@ -99,7 +99,7 @@ std::function<Result<Case>()> Of(const std::string& model, int ranks, const std:
   return [=] { return ModelCase(model, ranks, strategy, seq_len); };
 }
 
-const std::vector<Fault>& Faults() {
+const std::vector<Fault>& FaultsOfModels() {
   using enum Typed;
   static const std::set<std::string> kSlicing = {"autosp.shard", "autosp.reduce_scatter", "autosp.all_to_all"};
   static const std::vector<Fault> faults = {
@@ -189,9 +189,9 @@ const std::vector<Fault>& Faults() {
 }
 
 class PlantedFaults : public ::testing::TestWithParam<size_t> {};
-TEST_P(PlantedFaults, IsNoticed) { ExpectNoticed(Faults()[GetParam()]); }
-INSTANTIATE_TEST_SUITE_P(All, PlantedFaults, ::testing::Range<size_t>(0, Faults().size()),
-                         [](const auto& info) { return Faults()[info.param].name; });
+TEST_P(PlantedFaults, IsNoticed) { ExpectNoticed(FaultsOfModels()[GetParam()]); }
+INSTANTIATE_TEST_SUITE_P(All, PlantedFaults, ::testing::Range<size_t>(0, FaultsOfModels().size()),
+                         [](const auto& info) { return FaultsOfModels()[info.param].name; });
 
 }  // namespace
 }  // namespace autospc::testing

@@ -18,7 +18,7 @@ using ir::Graph;
 using ir::Node;
 using ir::Placement;
 
-constexpr int64_t kBatch = 2, kRows = 7, kFeatures = 6, kVocabulary = 11;
+constexpr int64_t kGraphBatch = 2, kRows = 7, kFeatures = 6, kVocabulary = 11;
 
 // Numbers in [-1, 1] without a pattern, others for another key.
 at::Tensor Numbers(std::vector<int64_t> sizes, double key) {
@@ -41,8 +41,8 @@ struct Words {
   GraphBuilder b;
   int64_t rows = kRows;
 
-  ValueId X() { return b.Input("x", Numbers({kBatch, rows, kFeatures}, 1), 1); }
-  ValueId Ids() { return b.Input("ids", Integers({kBatch, rows}, kVocabulary, 2), 1); }
+  ValueId X() { return b.Input("x", Numbers({kGraphBatch, rows, kFeatures}, 1), 1); }
+  ValueId Ids() { return b.Input("ids", Integers({kGraphBatch, rows}, kVocabulary, 2), 1); }
   ValueId Weight(const std::string& name, std::vector<int64_t> sizes, double key) {
     return b.Parameter(name, Numbers(sizes, key));
   }
@@ -127,7 +127,7 @@ void Flipped(Words& w) {
 }
 
 void FlippedFlat(Words& w) {
-  const ValueId x = w.Reshape(w.Linear(w.X(), "w", kFeatures, 4), {kBatch * w.rows, kFeatures});
+  const ValueId x = w.Reshape(w.Linear(w.X(), "w", kFeatures, 4), {kGraphBatch * w.rows, kFeatures});
   const ValueId y = w.b.Op("aten.flip.default", {Arg::Value(x), Arg::Ints(std::vector<int64_t>{0})});
   w.Loss(w.Mul(w.Linear(y, "u", kFeatures, 5), x));
 }
@@ -136,12 +136,12 @@ void FlippedFlat(Words& w) {
 void Grouped(Words& w) {
   const ValueId x = w.Embed();
   const auto heads = [&](const std::string& name, int64_t count, double key) {
-    const ValueId y = w.Reshape(w.Linear(x, name, count * 4, key), {kBatch, w.rows, count, 4});
+    const ValueId y = w.Reshape(w.Linear(x, name, count * 4, key), {kGraphBatch, w.rows, count, 4});
     return w.b.Op("aten.transpose.int", {Arg::Value(y), Arg::Int(1), Arg::Int(2)});
   };
   const ValueId y = w.b.Attention(heads("q", 6, 4), heads("k", 3, 5), heads("v", 3, 6), {}, Predicate::True(), 0.7);
   w.Loss(
-      w.Linear(w.Reshape(w.b.Op("aten.transpose.int", {Arg::Value(y), Arg::Int(1), Arg::Int(2)}), {kBatch, w.rows, 24}),
+      w.Linear(w.Reshape(w.b.Op("aten.transpose.int", {Arg::Value(y), Arg::Int(1), Arg::Int(2)}), {kGraphBatch, w.rows, 24}),
                "o", kFeatures, 7));
 }
 
@@ -164,13 +164,13 @@ void PositionTable(Words& w) {
 
 // Next-token labels as Hugging Face shifts them, a third of them ignored, mostly of the first rows.
 void NextToken(Words& w) {
-  at::Tensor labels = Integers({kBatch, w.rows}, kVocabulary, 8);
+  at::Tensor labels = Integers({kGraphBatch, w.rows}, kVocabulary, 8);
   labels.narrow(1, 0, w.rows / 2).fill_(-100);
   ValueId y = w.b.Input("labels", labels, 1);
   y = w.b.Op("aten.constant_pad_nd.default", {Arg::Value(y), Arg::Ints(std::vector<int64_t>{0, 1}), Arg::Int(-100)});
   y = w.b.Op("aten.slice.Tensor", {Arg::Value(y), Arg::Int(1), Arg::Int(1), Arg::Int(w.rows + 1), Arg::Int(1)});
-  y = w.Reshape(y, {kBatch * w.rows});
-  const ValueId logits = w.Reshape(w.Linear(w.Embed(), "head", kVocabulary, 4), {kBatch * w.rows, kVocabulary});
+  y = w.Reshape(y, {kGraphBatch * w.rows});
+  const ValueId logits = w.Reshape(w.Linear(w.Embed(), "head", kVocabulary, 4), {kGraphBatch * w.rows, kVocabulary});
   w.b.Loss(w.b.Op("aten.cross_entropy_loss.default",
                   {Arg::Value(logits), Arg::Value(y), Arg::None(), Arg::Int(1), Arg::Int(-100), Arg::Float(0)}));
 }
@@ -345,7 +345,7 @@ bool FlatRowsGatheredAsTheyLie(Graph& g, Node& n) {
   if (!split || split->op != "aten.reshape.default") return false;
   n.args[0] = split->args[0];
   n.args[1] = Arg::Int(0);
-  n.args[2] = Arg::Int(kBatch * n.args[2].int_value());
+  n.args[2] = Arg::Int(kGraphBatch * n.args[2].int_value());
   g.value(n.results[0]).sizes = {ir::Expr(n.args[2].int_value()), ir::Expr(kFeatures)};
   return true;
 }
@@ -384,7 +384,7 @@ bool MaskedByAProduct(Graph& g, Node& n) {
   return true;
 }
 
-const std::vector<Fault>& Faults() {
+const std::vector<Fault>& FaultsOfGraphs() {
   using enum Typed;
   static const std::set<std::string> kSlicing = {"autosp.shard", "autosp.reduce_scatter", "autosp.all_to_all"};
   static const auto over = [](const std::string& op) { return [op](Words& w) { OverTheSequence(w, op); }; };
@@ -442,9 +442,9 @@ const std::vector<Fault>& Faults() {
 }
 
 class GraphFaults : public ::testing::TestWithParam<size_t> {};
-TEST_P(GraphFaults, IsNoticed) { ExpectNoticed(Faults()[GetParam()]); }
-INSTANTIATE_TEST_SUITE_P(All, GraphFaults, ::testing::Range<size_t>(0, Faults().size()),
-                         [](const auto& info) { return Faults()[info.param].name; });
+TEST_P(GraphFaults, IsNoticed) { ExpectNoticed(FaultsOfGraphs()[GetParam()]); }
+INSTANTIATE_TEST_SUITE_P(All, GraphFaults, ::testing::Range<size_t>(0, FaultsOfGraphs().size()),
+                         [](const auto& info) { return FaultsOfGraphs()[info.param].name; });
 
 }  // namespace
 }  // namespace autospc::testing

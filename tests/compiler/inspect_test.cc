@@ -20,7 +20,7 @@ void ExpectNarrow(const std::string& text) {
   for (std::string line; std::getline(lines, line);) EXPECT_LE(line.size(), 100u) << line;
 }
 
-class InspectPackageTest : public testing::Test {
+class InspectPackageTest : public ::testing::Test {
  protected:
   std::string Describe(const program::ProgramT& program, bool as_json, bool weights = true) {
     PackageContents contents = SampleContents(folder);

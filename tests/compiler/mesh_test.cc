@@ -39,8 +39,6 @@ struct Model {
   }
 };
 
-double Norm(const at::Tensor& t) { return t.norm().item<double>(); }
-
 CompiledGraph Compiled(const Model& m, const Mesh& mesh, const std::string& strategy) {
   auto compiled = CompileGraph(m.b.graph, mesh, strategy);
   EXPECT_TRUE(compiled.ok()) << compiled.error().Format() << "\n" << ir::Print(m.b.graph);

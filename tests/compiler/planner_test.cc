@@ -192,7 +192,7 @@ TEST(WhatWouldFit, MoreRanksOfAMeshAreALargerMesh) {
   const Result<std::vector<std::string>> ways = WhatWouldFit(trials, mesh);
   ASSERT_TRUE(ways.ok());
   EXPECT_TRUE(std::any_of(ways->begin(), ways->end(), [](const std::string& w) { return w.find("--mesh dp=2,sp=4: ") != w.npos; }))
-      << testing::PrintToString(*ways);
+      << ::testing::PrintToString(*ways);
 }
 
 TEST(MakePlan, NothingToPlanForIsUsage) {

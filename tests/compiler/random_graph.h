@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstdlib>
 #include <random>
 #include <string>
 #include <vector>
@@ -10,6 +11,12 @@
 #include "tests/compiler/graph_builder.h"
 
 namespace autospc::testing {
+
+// A number of the environment: how many graphs, which seed.
+inline int64_t Environment(const char* name, int64_t otherwise) {
+  const char* text = std::getenv(name);
+  return text ? std::atoll(text) : otherwise;
+}
 
 class RandomGraph {
  public:

@@ -108,8 +108,6 @@ RandomGraph::RandomGraph(uint64_t seed, int steps) : random_(seed * 2654435761u 
 
 namespace {
 
-double Norm(const at::Tensor& t) { return t.norm().item<double>(); }
-
 // The error of each gradient as golden files define it (DESIGN): ‖g − r‖ / max(‖r‖, 1e-4 ‖all‖); the worst.
 struct Comparison {
   double worst = 0;
@@ -141,11 +139,6 @@ Comparison Compare(const std::vector<RankResult>& got, double loss, const Tensor
     }
   }
   return c;
-}
-
-int64_t Environment(const char* name, int64_t otherwise) {
-  const char* text = std::getenv(name);
-  return text ? std::atoll(text) : otherwise;
 }
 
 struct Statistics {

@@ -26,11 +26,6 @@
 namespace autospc::testing {
 namespace {
 
-int64_t Environment(const char* name, int64_t otherwise) {
-  const char* text = std::getenv(name);
-  return text ? std::atoll(text) : otherwise;
-}
-
 // A random graph with what one device makes of it.
 Case DrawCase(uint64_t seed, std::mt19937_64& random, std::string* story) {
   RandomGraph graph(seed, 3 + static_cast<int>(random() % 9));

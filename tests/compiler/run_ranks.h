@@ -11,6 +11,7 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
+#include <ATen/ops/norm.h>
 
 #include "codegen/lower.h"
 #include "codegen/register_passes.h"
@@ -23,6 +24,8 @@
 #include "runtime/outvariant/out_variant.h"
 
 namespace autospc::testing {
+
+inline double Norm(const at::Tensor& t) { return t.to(at::kDouble).norm().item<double>(); }
 
 struct CompiledGraph {
   program::ProgramT program;

@@ -24,11 +24,6 @@
 namespace autospc::testing {
 namespace {
 
-int64_t Environment(const char* name, int64_t otherwise) {
-  const char* text = std::getenv(name);
-  return text ? std::atoll(text) : otherwise;
-}
-
 // Tiles of `rows(region)` rows in every region of a partitioned graph; how many regions.
 int TileAll(ir::Graph& graph, int ranks, bool narrow, const std::function<int64_t(const tile::Region&)>& rows) {
   tile::HoistRowSelections(graph);

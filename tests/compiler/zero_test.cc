@@ -187,8 +187,6 @@ Result<Trained> Train(const GraphBuilder& b, const Mesh& mesh, const Options& o)
   return trained;
 }
 
-double Norm(const at::Tensor& t) { return t.to(at::kDouble).norm().item<double>(); }
-
 double Distance(const at::Tensor& a, const at::Tensor& b) {
   const double scale = Norm(b);
   return Norm(a.to(at::kDouble) - b.to(at::kDouble)) / (scale == 0 ? 1 : scale);

@@ -12,7 +12,7 @@ namespace {
 
 using Doubles = std::vector<double>;
 
-std::unique_ptr<TensorBatches> OpenOk(const Contract& contract, const std::vector<std::string>& files,
+std::unique_ptr<TensorBatches> OpenTensors(const Contract& contract, const std::vector<std::string>& files,
                                       OrderOptions order = {.shuffle = false}) {
   auto source = TensorBatches::Open(contract, files, order, /*scan=*/true);
   EXPECT_TRUE(source.ok()) << source.error().Format();
@@ -26,7 +26,7 @@ TEST(TensorBatchesTest, RowsOfSeveralFilesAreSamples) {
   Spill(folder / "b.safetensors",
         Tensors({{"in.input_ids", {1, 2}, {7, 8}}, {"in.labels", {1, 2}, {8, 9}}, {"loss", {}, {1}}}));
   const Contract contract = Causal(2, 2, Labels::kShifted);
-  auto source = OpenOk(contract, {folder / "a.safetensors", folder / "b.safetensors"});
+  auto source = OpenTensors(contract, {folder / "a.safetensors", folder / "b.safetensors"});
   ASSERT_EQ(source->samples(), 4);
   const Memory memory(contract);
   EXPECT_EQ(source->Next(memory.views())->tokens, 4);
@@ -43,7 +43,7 @@ TEST(TensorBatchesTest, ShortRowsArePadded) {
   Contract contract = Causal(1, 5, Labels::kShifted);
   contract.inputs.push_back(Spec("attention_mask", Role::kMask, {1, 5}));
   contract.inputs.push_back(Spec("position_ids", Role::kPositions, {1, 5}));
-  auto source = OpenOk(contract, {folder / "a.safetensors"});
+  auto source = OpenTensors(contract, {folder / "a.safetensors"});
   const Memory memory(contract);
   EXPECT_EQ(source->Next(memory.views())->tokens, 3);
   EXPECT_EQ(memory.Get("input_ids"), (Doubles{1, 2, 3, 0, 0}));
@@ -57,7 +57,7 @@ TEST(TensorBatchesTest, LabelsOfTheTokensWhereThereAreNone) {
   Spill(folder / "a.safetensors", Tensors({{"input_ids", {1, 4}, {1, 2, 3, 4}}}));
   const auto labels = [&](const Contract& contract) {
     const Memory memory(contract);
-    auto source = OpenOk(contract, {folder / "a.safetensors"});
+    auto source = OpenTensors(contract, {folder / "a.safetensors"});
     EXPECT_TRUE(source->Next(memory.views()).ok());
     return memory.Get("labels");
   };
@@ -78,7 +78,7 @@ TEST(TensorBatchesTest, OtherInputsLayoutsAndTypes) {
   contract.inputs[1].seq_dim = 0;  // [sequence, batch]
   contract.ignore_index = -1;
   contract.labels = Labels::kShifted;
-  auto source = OpenOk(contract, {folder / "a.safetensors"});
+  auto source = OpenTensors(contract, {folder / "a.safetensors"});
   ASSERT_EQ(source->samples(), 2);
   const Memory memory(contract);
   EXPECT_EQ(source->Next(memory.views())->tokens, 4);
@@ -130,7 +130,7 @@ TEST(TensorBatchesTest, OnePassPadsWhereRowsCanBeEmpty) {
   Spill(folder / "a.safetensors",
         Tensors({{"input_ids", {3, 2}, {1, 2, 3, 4, 5, 6}}, {"labels", {3, 2}, {2, 3, 4, 5, 6, 7}}}));
   const Contract contract = Causal(2, 2, Labels::kShifted);
-  auto source = OpenOk(contract, {folder / "a.safetensors"}, {.shuffle = false, .once = true});
+  auto source = OpenTensors(contract, {folder / "a.safetensors"}, {.shuffle = false, .once = true});
   const Memory memory(contract);
   EXPECT_EQ(source->Next(memory.views())->tokens, 4);
   EXPECT_EQ(source->Next(memory.views())->tokens, 2);

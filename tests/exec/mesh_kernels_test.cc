@@ -24,10 +24,10 @@ at::Tensor ShardOf(const at::Tensor& x, int64_t dim, int64_t block, int64_t plac
 }
 
 // dp by sp; batch 5 and sequence 7 are divided by none of them.
-struct Case {
+struct MeshCase {
   int dp, sp;
 };
-class MeshKernelTest : public testing::TestWithParam<Case> {
+class MeshKernelTest : public testing::TestWithParam<MeshCase> {
  protected:
   Mesh mesh() const { return Mesh(GetParam().sp, GetParam().dp); }
   int64_t rows() const { return (5 + mesh().dp - 1) / mesh().dp; }
@@ -59,7 +59,7 @@ class MeshKernelTest : public testing::TestWithParam<Case> {
 };
 
 INSTANTIATE_TEST_SUITE_P(Meshes, MeshKernelTest,
-                         testing::Values(Case{1, 2}, Case{2, 1}, Case{2, 2}, Case{2, 3}, Case{3, 2}),
+                         testing::Values(MeshCase{1, 2}, MeshCase{2, 1}, MeshCase{2, 2}, MeshCase{2, 3}, MeshCase{3, 2}),
                          [](const auto& info) {
                            return "dp" + std::to_string(info.param.dp) + "_sp" + std::to_string(info.param.sp);
                          });

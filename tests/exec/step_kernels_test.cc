@@ -11,20 +11,20 @@ namespace {
 using B = ProgramBuilder;
 using program::StorageKind;
 
-struct Case {
+struct StepCase {
   at::ScalarType parameter, gradient, state;
   bool master, clip, transposed;
 };
-class AdamWTest : public testing::TestWithParam<Case> {};
+class AdamWTest : public testing::TestWithParam<StepCase> {};
 
 INSTANTIATE_TEST_SUITE_P(Types, AdamWTest,
-                         testing::Values(Case{at::kFloat, at::kFloat, at::kFloat, false, false, false},
-                                         Case{at::kFloat, at::kFloat, at::kFloat, false, true, true},
-                                         Case{at::kDouble, at::kDouble, at::kDouble, false, true, false},
-                                         Case{at::kBFloat16, at::kBFloat16, at::kFloat, true, true, true}));
+                         testing::Values(StepCase{at::kFloat, at::kFloat, at::kFloat, false, false, false},
+                                         StepCase{at::kFloat, at::kFloat, at::kFloat, false, true, true},
+                                         StepCase{at::kDouble, at::kDouble, at::kDouble, false, true, false},
+                                         StepCase{at::kBFloat16, at::kBFloat16, at::kFloat, true, true, true}));
 
 TEST_P(AdamWTest, ThreeStepsAsTorchOptim) {
-  const Case& c = GetParam();
+  const StepCase& c = GetParam();
   at::manual_seed(1);
   constexpr double kLr = 1e-2, kBeta1 = 0.9, kBeta2 = 0.999, kEps = 1e-8, kDecay = 0.01;
   const at::Tensor start = at::randn({70, 130}).to(c.parameter);

@@ -10,7 +10,7 @@
 namespace autospc::fuzz {
 namespace {
 
-volatile unsigned sink = 0;
+volatile unsigned package_sink = 0;
 
 }  // namespace
 
@@ -24,7 +24,7 @@ void Package(std::string_view bytes) {
     const StoredTensor stored = package->Find(storage->name);
     for (int64_t i = 0; i < stored.bytes; ++i) sum += static_cast<unsigned>(stored.data[i]);
   }
-  sink = sum + static_cast<unsigned>(package->MissingWeights().size());
+  package_sink = sum + static_cast<unsigned>(package->MissingWeights().size());
   if (!package->VerifyData().ok()) Broken("data that was verified has its digests");
 }
 

@@ -11,7 +11,7 @@ namespace {
 using Lines = std::vector<std::string>;
 
 // A forward program over dp=2, sp=2: batch 3, sequence 5. LINES stand before the loss.
-std::string Program(std::string_view lines) {
+std::string MeshProgram(std::string_view lines) {
   std::string text = R"(graph @g {
     input %w : f32[8, 8]{8, 1} R dp R parameter "w" grad
     input %x : f32[3, 5, 8]{40, 8, 1} R dp R user "x" seq_dim 1 batch_dim 0
@@ -33,21 +33,21 @@ std::string Program(std::string_view lines) {
   return text;
 }
 
-Lines Check(std::string_view lines) {
-  const Result<Graph> g = Parse(Program(lines));
+Lines CheckMesh(std::string_view lines) {
+  const Result<Graph> g = Parse(MeshProgram(lines));
   if (!g.ok()) return {g.error().Format()};
   const Lines structure = Verify(*g);
   return structure.empty() ? VerifyPlacements(*g) : structure;
 }
 
-struct Case {
+struct MeshCase {
   const char* lines;
   const char* problem;  // null: lawful
 };
-class MeshPlacement : public testing::TestWithParam<Case> {};
+class MeshPlacement : public testing::TestWithParam<MeshCase> {};
 
 TEST_P(MeshPlacement, EachAxisIsJudged) {
-  const Lines lines = Check(GetParam().lines);
+  const Lines lines = CheckMesh(GetParam().lines);
   if (!GetParam().problem) {
     EXPECT_EQ(lines, Lines());
     return;
@@ -59,45 +59,45 @@ TEST_P(MeshPlacement, EachAxisIsJudged) {
 INSTANTIATE_TEST_SUITE_P(
     Programs, MeshPlacement,
     testing::Values(
-        Case{R"(%q = autosp.all_reduce(%p, "sum", "dp") : f32[]{} P dp R
+        MeshCase{R"(%q = autosp.all_reduce(%p, "sum", "dp") : f32[]{} P dp R
                 %l = autosp.all_reduce(%q, "sum") : f32[]{} R dp R
                 output loss %l "loss")",
              nullptr},
-        Case{R"(%l = autosp.all_reduce(%p, "sum", "world") : f32[]{} R dp R
+        MeshCase{R"(%l = autosp.all_reduce(%p, "sum", "world") : f32[]{} R dp R
                 output loss %l "loss")",
              nullptr},
         // Reduced along one axis alone.
-        Case{R"(%l = autosp.all_reduce(%p, "sum") : f32[]{} R dp P
+        MeshCase{R"(%l = autosp.all_reduce(%p, "sum") : f32[]{} R dp P
                 output loss %l "loss")",
              "is P along dp, not replicated"},
-        Case{R"(%l = autosp.all_reduce(%p, "sum", "dp") : f32[]{} P dp R
+        MeshCase{R"(%l = autosp.all_reduce(%p, "sum", "dp") : f32[]{} P dp R
                 output loss %l "loss")",
              "is P, not replicated"},
         // Reduced twice along one axis.
-        Case{R"(%l = autosp.all_reduce(%p, "sum", "world") : f32[]{} R dp R
+        MeshCase{R"(%l = autosp.all_reduce(%p, "sum", "world") : f32[]{} R dp R
                 %k = autosp.all_reduce(%l, "sum", "dp") : f32[]{} R dp R
                 output loss %k "loss")",
              "%l is R, not P (along dp)"},
         // A weight that varies along sp alone meets rows of the batch.
-        Case{R"(%y = autosp.vary(%w) : f32[8, 8]{8, 1} V dp R
+        MeshCase{R"(%y = autosp.vary(%w) : f32[8, 8]{8, 1} V dp R
                 %z = aten.matmul.default(%s, %y) : f32[2, 3, 8]{24, 8, 1} BOTH
                 %l = autosp.all_reduce(%p, "sum", "world") : f32[]{} R dp R
                 output loss %l "loss")",
              "%y is R and meets values that differ from rank to rank: it passes vary or shard first (along dp)"},
         // Not linear in what is partial along dp.
-        Case{R"(%q = autosp.all_reduce(%p, "sum") : f32[]{} R dp P
+        MeshCase{R"(%q = autosp.all_reduce(%p, "sum") : f32[]{} R dp P
                 %e = aten.exp.default(%q) : f32[]{} R dp P
                 %l = autosp.all_reduce(%e, "sum", "dp") : f32[]{} R dp R
                 output loss %l "loss")",
              "not linear in its partial operands (a replicated addend passes vary and first; else reduce before it) (along dp)"},
         // The arguments say another length than the placement.
-        Case{R"(%k = autosp.mask(%h, 0, 4, 0, "dp") : f32[2, 3, 8]{24, 8, 1} BOTH
+        MeshCase{R"(%k = autosp.mask(%h, 0, 4, 0, "dp") : f32[2, 3, 8]{24, 8, 1} BOTH
                 %l = autosp.all_reduce(%p, "sum", "world") : f32[]{} R dp R
                 output loss %l "loss")",
              "its arguments say dim 0 and 4 rows (along dp)"}));
 
 TEST(MeshPlacementText, PrintsAndParsesBoth) {
-  const Result<Graph> g = Parse(Program(R"(%l = autosp.all_reduce(%p, "sum", "world") : f32[]{} R dp R
+  const Result<Graph> g = Parse(MeshProgram(R"(%l = autosp.all_reduce(%p, "sum", "world") : f32[]{} R dp R
                                            output loss %l "loss")"));
   ASSERT_TRUE(g.ok()) << g.error().Format();
   const std::string text = Print(*g);

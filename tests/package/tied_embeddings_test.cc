@@ -17,7 +17,7 @@ const std::vector<float> kOnes(8, 1.0f), kTwos(8, 2.0f);
 TensorToWrite T(const std::string& name, const std::vector<float>& data, std::vector<int64_t> sizes = {4, 2}) {
   return {name, DType::Float32, std::move(sizes), data.data(), nullptr};
 }
-WantedTensor W(const std::string& name) { return {name, DType::Float32, {4, 2}}; }
+WantedTensor Matrix(const std::string& name) { return {name, DType::Float32, {4, 2}}; }
 
 // The heads of the pairs that a folder with these tensors and this config.json ties ("": there is none).
 std::vector<std::string> Tied(const std::string& config, const std::vector<TensorToWrite>& tensors,
@@ -45,26 +45,26 @@ const std::string kTies = R"({"tie_word_embeddings": true})";
 const std::vector<std::string> kHead = {"head"}, kNone;
 
 TEST(TiedEmbeddings, AHeadThatTheCheckpointLacks) {
-  EXPECT_EQ(Tied(kTies, {T("embed", kOnes)}, {{W("head"), W("embed")}}), kHead);
-  EXPECT_EQ(Tied(kTies, {T("model.embed", kOnes)}, {{W("head"), W("embed")}}, "model"), kHead);
+  EXPECT_EQ(Tied(kTies, {T("embed", kOnes)}, {{Matrix("head"), Matrix("embed")}}), kHead);
+  EXPECT_EQ(Tied(kTies, {T("model.embed", kOnes)}, {{Matrix("head"), Matrix("embed")}}, "model"), kHead);
 }
 
 TEST(TiedEmbeddings, AHeadThatIsTheSame) {
-  EXPECT_EQ(Tied(kTies, {T("embed", kOnes), T("head", kOnes)}, {{W("head"), W("embed")}}), kHead);
-  EXPECT_EQ(Tied(kTies, {T("embed", kOnes), T("head", kTwos)}, {{W("head"), W("embed")}}), kNone);
+  EXPECT_EQ(Tied(kTies, {T("embed", kOnes), T("head", kOnes)}, {{Matrix("head"), Matrix("embed")}}), kHead);
+  EXPECT_EQ(Tied(kTies, {T("embed", kOnes), T("head", kTwos)}, {{Matrix("head"), Matrix("embed")}}), kNone);
 }
 
 TEST(TiedEmbeddings, OnlyByTheWordOfTheConfig) {
   for (const char* config :
        {"", "{", "[]", "{}", R"({"tie_word_embeddings": false})", R"({"tie_word_embeddings": "true"})"}) {
-    EXPECT_EQ(Tied(config, {T("embed", kOnes)}, {{W("head"), W("embed")}}), kNone) << config;
+    EXPECT_EQ(Tied(config, {T("embed", kOnes)}, {{Matrix("head"), Matrix("embed")}}), kNone) << config;
   }
 }
 
 TEST(TiedEmbeddings, OnlyToAnEmbeddingThatIsThere) {
-  EXPECT_EQ(Tied(kTies, {T("other", kOnes)}, {{W("head"), W("embed")}}), kNone);
-  EXPECT_EQ(Tied(kTies, {T("embed", kOnes, {2, 4})}, {{W("head"), W("embed")}}), kNone) << "of another shape";
-  EXPECT_EQ(Tied(kTies, {T("words", kOnes)}, {{W("head"), W("embed")}, {W("head"), W("words")}}), kHead);
+  EXPECT_EQ(Tied(kTies, {T("other", kOnes)}, {{Matrix("head"), Matrix("embed")}}), kNone);
+  EXPECT_EQ(Tied(kTies, {T("embed", kOnes, {2, 4})}, {{Matrix("head"), Matrix("embed")}}), kNone) << "of another shape";
+  EXPECT_EQ(Tied(kTies, {T("words", kOnes)}, {{Matrix("head"), Matrix("embed")}, {Matrix("head"), Matrix("words")}}), kHead);
   EXPECT_EQ(Tied(kTies, {T("embed", kOnes)}, {}), kNone);
 }
 

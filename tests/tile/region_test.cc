@@ -9,7 +9,7 @@
 namespace autospc::tile {
 namespace {
 
-ir::Graph Parse(const std::string& body) {
+ir::Graph ParseRegion(const std::string& body) {
   auto graph = ir::Parse("graph @g {\n" + body + "}\n", "test.ir");
   EXPECT_TRUE(graph.ok()) << (graph.ok() ? "" : graph.error().Format());
   return std::move(*graph);
@@ -53,7 +53,7 @@ constexpr char kLayer[] = R"(
 )";
 
 TEST(FindRegions, FromTheResidualStreamToItself) {
-  const ir::Graph graph = Parse(kLayer);
+  const ir::Graph graph = ParseRegion(kLayer);
   const std::vector<Region> regions = FindRegions(graph);
   ASSERT_EQ(regions.size(), 1u);
   EXPECT_EQ(Names(graph, regions[0]), (std::vector<std::string>{"n", "u", "g", "d", "y"}));
@@ -76,7 +76,7 @@ constexpr char kLoss[] = R"(
 )";
 
 TEST(FindRegions, OnOneRankRowsAreFollowedFromTheInputs) {
-  const ir::Graph graph = Parse(kLoss);
+  const ir::Graph graph = ParseRegion(kLoss);
   const std::vector<Region> regions = FindRegions(graph);
   ASSERT_EQ(regions.size(), 1u);
   EXPECT_EQ(Names(graph, regions[0]), (std::vector<std::string>{"logits", "flat", "targets", "loss"}));
@@ -87,11 +87,11 @@ TEST(FindRegions, AMeanByClassWeightsIsNoSum) {
   std::string text = kLoss;
   text.replace(text.find("%targets, none"), 14, "%targets, %cw");
   text.insert(0, "  input %cw : f32[40]{1} R buffer \"cw\"\n");
-  for (const Region& r : FindRegions(Parse(text))) EXPECT_EQ(r.nodes.size(), 0u);
+  for (const Region& r : FindRegions(ParseRegion(text))) EXPECT_EQ(r.nodes.size(), 0u);
 }
 
 TEST(FindRegions, KeysStayOutsideOfTheScoresRegion) {
-  const ir::Graph graph = Parse(R"(
+  const ir::Graph graph = ParseRegion(R"(
   input %x : f32[2, 64, 8]{512, 8, 1} R user "x" seq_dim 1
   %q = aten.relu.default(%x) : f32[2, 64, 8] R
   %k = aten.silu.default(%x) : f32[2, 64, 8] R
@@ -116,7 +116,7 @@ TEST(FindRegions, LongChains) {
     last = "c" + std::to_string(i);
   }
   text += "  %s = aten.cumsum.default(%" + last + ", 1, none) : f32[2, 64, 8] R\n  output user %s \"s\"\n";
-  const std::vector<Region> regions = FindRegions(Parse(text));
+  const std::vector<Region> regions = FindRegions(ParseRegion(text));
   ASSERT_EQ(regions.size(), 1u);
   EXPECT_EQ(regions[0].nodes.size(), 9u);
 }
@@ -127,12 +127,12 @@ TEST(RowAnalysis, OpsThatEndRegions) {
   for (const std::string op :
        {"aten.cumsum.default(%x, 1, none)", "aten.flip.default(%x, [1])", "autosp.dropout(%x, 0.1, 0, -1, 0, 1, 1)",
         "autosp.mask(%x, 1, 60, 0)", "autosp.pad_last(%x, 1, 60)", "aten.softmax.int(%x, 1, none)"}) {
-    const ir::Graph graph = Parse(head + "  %y = " + op + " : f32[2, 64, 8] R\n  output user %y \"y\"\n");
+    const ir::Graph graph = ParseRegion(head + "  %y = " + op + " : f32[2, 64, 8] R\n  output user %y \"y\"\n");
     EXPECT_EQ(RowAnalysis(graph).op(graph.nodes().front()), nullptr) << op;
   }
   for (const std::string op :
        {"aten.cumsum.default(%x, 2, none)", "aten.softmax.int(%x, -1, none)", "autosp.stop_gradient(%x)"}) {
-    const ir::Graph graph = Parse(head + "  %y = " + op + " : f32[2, 64, 8] R\n  output user %y \"y\"\n");
+    const ir::Graph graph = ParseRegion(head + "  %y = " + op + " : f32[2, 64, 8] R\n  output user %y \"y\"\n");
     EXPECT_NE(RowAnalysis(graph).op(graph.nodes().front()), nullptr) << op;
   }
 }
@@ -148,7 +148,7 @@ Region Sample(int64_t block, int64_t inner, int64_t widest, int64_t ends) {
 
 // A lookup has rows, but its adjoint is a whole table: it stays whole itself.
 TEST(RowAnalysis, LookupsGiveRowsAndStayWhole) {
-  const ir::Graph graph = Parse(R"(
+  const ir::Graph graph = ParseRegion(R"(
   input %ids : i64[1, 64]{64, 1} R user "ids" seq_dim 1
   input %table : f32[99, 16]{16, 1} R parameter "table" grad
   %x = aten.embedding.default(%table, %ids, -1, false, false) : f32[1, 64, 16] R
