@@ -49,6 +49,8 @@ void AddModelFlags(po::options_description& flags) {
   add("optimizer", po::value<std::string>()->default_value("none"), "none, sgd or adamw");
   add("clip-norm", po::value<double>()->default_value(0), "clip gradients to this global norm; 0: don't");
   add("weight-decay", po::value<double>()->default_value(-1), "of the optimizer; below 0: PyTorch's default");
+  add("no-decay", po::value<std::vector<std::string>>()->composing(),
+      "a regular expression: parameters whose names it finds have none; again for more");
   add("memory-budget", po::value<std::string>(), "bytes a rank may hold, 80GiB; what is kept and what runs again follows from it");
   add("recompute", po::value<std::string>()->default_value("auto"), "auto, or the rules of others: none, full, layers, autosp");
   add("tile", po::value<std::string>()->default_value("auto"), "auto or off: tiles along the sequence");
@@ -77,6 +79,7 @@ Status ReadModelFlags(const cli::Flags& flags, autospc::CompileOptions* options)
   context.strict = flags.Has("strict");
   ASSIGN_OR_RETURN(context.clip_norm, cli::Finite("--clip-norm", flags.Get<double>("clip-norm")));
   ASSIGN_OR_RETURN(context.weight_decay, cli::Finite("--weight-decay", flags.Get<double>("weight-decay")));
+  if (flags.Has("no-decay")) context.no_decay = flags.Get<std::vector<std::string>>("no-decay");
   if (flags.Has("memory-budget")) {
     ASSIGN_OR_RETURN(context.memory_budget, cli::Bytes("--memory-budget", flags.Get<std::string>("memory-budget")));
     if (context.memory_budget == 0) return Error{Code::kUsage, "--memory-budget 0 holds nothing", "", "leave it out for no limit"};

@@ -38,6 +38,7 @@ po::options_description Options(const PassContext& defaults) {
   add("optimizer", po::value<std::string>()->default_value(defaults.optimizer), "none, sgd or adamw");
   add("clip-norm", po::value<double>()->default_value(defaults.clip_norm), "gradient norm; 0: no clipping");
   add("weight-decay", po::value<double>()->default_value(defaults.weight_decay), "below 0: the optimiser's own");
+  add("no-decay", po::value<std::vector<std::string>>()->composing(), "regular expression: parameters without decay");
   add("bucket-bytes", po::value<std::string>()->default_value(std::to_string(defaults.bucket_bytes)),
       "gradients reduced together; 0: by the model's size");
   add("zero", po::value<int>()->default_value(defaults.zero), "stage of ZeRO: 0, 1 or 2");
@@ -111,6 +112,7 @@ Result<PassContext> MakeContext(const Flags& flags) {
   context.strict = flags.Has("strict");
   ASSIGN_OR_RETURN(context.clip_norm, Finite("--clip-norm", flags.Get<double>("clip-norm")));
   ASSIGN_OR_RETURN(context.weight_decay, Finite("--weight-decay", flags.Get<double>("weight-decay")));
+  if (flags.Has("no-decay")) context.no_decay = flags.Get<std::vector<std::string>>("no-decay");
   if (flags.Has("constants")) {
     context.constants =
         [folder = flags.Get<std::string>("constants")](const std::string& name) -> Result<std::vector<uint8_t>> {

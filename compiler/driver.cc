@@ -13,6 +13,7 @@
 #include "compiler/import/data_contract.h"
 #include "compiler/import/embedding_ties.h"
 #include "passes/canonical/register.h"
+#include "passes/step/decay.h"
 #include "runtime/base/stopwatch.h"
 #include "runtime/package/checkpoint.h"
 #include "runtime/package/oci.h"
@@ -82,6 +83,7 @@ std::string OptionsJson(const CompileOptions& options, int zero, const ir::Graph
   json["optimizer"] = options.context.optimizer;
   if (options.context.clip_norm > 0) json["clip_norm"] = options.context.clip_norm;
   if (options.context.weight_decay >= 0) json["weight_decay"] = options.context.weight_decay;
+  if (!options.context.no_decay.empty()) json["no_decay"] = options.context.no_decay;
   if (options.context.memory_budget > 0) json["memory_budget"] = options.context.memory_budget;
   json["recompute"] = options.context.recompute;
   json["tile"] = options.context.tile;
@@ -122,6 +124,7 @@ Result<Compiled> RunPhases(import::Model model, const CompileOptions& options, d
   if (!options.weights.empty()) {
     ASSIGN_OR_RETURN(checkpoint_names, TakeWeights(options, &model));
   }
+  RETURN_IF_ERROR(step::Undecayed(model.graph, options.context));  // a mistake is said before the long work
   const auto tie_candidates = import::TieCandidates(model.graph);
   const import::DataContract data_contract = import::FindDataContract(model.graph);
   RETURN_IF_ERROR(manager.Observe(model.graph, "import", import_milliseconds + clock.Milliseconds()));

@@ -52,6 +52,7 @@ std::vector<std::string> FlagsOf(const PassContext& context) {
   add("--optimizer", context.optimizer, defaults.optimizer);
   add("--clip-norm", context.clip_norm, defaults.clip_norm);
   add("--weight-decay", context.weight_decay, defaults.weight_decay);
+  for (const std::string& pattern : context.no_decay) add("--no-decay", pattern, std::string());
   add("--bucket-bytes", context.bucket_bytes, defaults.bucket_bytes);
   add("--zero", context.zero, defaults.zero);
   add("--tile-level", context.tile_level, defaults.tile_level);

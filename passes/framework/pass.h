@@ -35,6 +35,7 @@ struct PassContext {
   std::string dtype;                 // "bf16": what need not be float32 (passes/precision); empty: as exported
   double clip_norm = 0;              // 0: no clipping
   double weight_decay = -1;          // < 0: the optimiser's default
+  std::vector<std::string> no_decay; // patterns of parameters that have none (passes/step/decay.h)
   int64_t bucket_bytes = 0;          // gradients reduced together; 0: an eighth of all, within 1 and 25 MiB
   int64_t chosen_bucket_bytes = 0;   // what that came to
   int64_t memory_budget = 0;         // bytes a rank, persistent storages included; 0: no limit

@@ -1,9 +1,11 @@
 #include <algorithm>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 
+#include "passes/step/decay.h"
 #include "passes/step/order.h"
 #include "passes/step/register.h"
 #include "passes/step/zero.h"
@@ -45,6 +47,7 @@ class Optimizer {
 
   Result<bool> Run() {
     RETURN_IF_ERROR(Check());
+    ASSIGN_OR_RETURN(undecayed_, Undecayed(graph_, context_));
     RETURN_IF_ERROR(Collect());
     if (trained_.empty()) return false;
     if (stage_ > 0) CutBlocks();
@@ -237,7 +240,7 @@ class Optimizer {
     const Arg gradient = Arg::Value(shard ? t.block : t.gradient);
     const Arg clip = clip_ == kNoValue ? Arg::None() : Arg::Value(clip_);
     const Arg master = narrow ? state(".master") : Arg::None();
-    const double decay = context_.weight_decay;
+    const double decay = undecayed_.contains(t.name) ? 0 : context_.weight_decay;
     if (context_.optimizer == "sgd") {
       Add(shard ? "autosp.sgd_shard_" : "autosp.sgd_",
           {Arg::Value(t.parameter), master, gradient, clip, Arg::Value(lr_), Arg::Float(decay < 0 ? kSgdDecay : decay)},
@@ -307,6 +310,7 @@ class Optimizer {
   const Order order_;
   const PlacedAxes placed_;
   const int stage_;
+  std::set<std::string> undecayed_;  // by the name of the storage, as Trained::name
   std::vector<Trained> trained_;
   ValueId lr_ = kNoValue, step_ = kNoValue, clip_ = kNoValue;
 };

@@ -197,10 +197,9 @@ Result<std::vector<WeightSource>> Checkpoint::Resolve(const std::vector<WantedTe
     sources.push_back(*found);
     sources.back().name = wanted[i].name;
   }
-  if (options.strict)
-    for (const auto& [name, source] : tensors_)
-      if (!used.contains(name)) extra.push_back(name);
-  if (missing.empty() && misshapen.empty() && extra.empty()) return sources;
+  for (const auto& [name, source] : tensors_)
+    if (!used.contains(name)) extra.push_back(name);
+  if (missing.empty() && misshapen.empty() && (extra.empty() || !options.strict)) return sources;
 
   std::string what = fmt::format("the checkpoint does not fit the model (names taken {})", rename.ToString());
   if (!missing.empty()) what += fmt::format("\n  {} of {} missing:", missing.size(), wanted.size()) + Listing(missing);

@@ -27,7 +27,7 @@ struct ResolveOptions {
   // wanted name's leading A becomes B; either may be empty. "": names are matched as they are, or, where that
   // finds not all of them, with one prefix taken off or put before all, if exactly one such prefix finds all.
   std::string prefix;
-  bool strict = false;  // a tensor of the checkpoint that nobody wants is an error
+  bool strict = false;  // a tensor of the checkpoint that nobody wants is an error, where nothing else is wrong
 };
 
 class Checkpoint {
@@ -40,7 +40,8 @@ class Checkpoint {
   size_t size() const { return tensors_.size(); }
   const std::map<std::string, WeightSource, std::less<>>& tensors() const { return tensors_; }  // by name
   // A source for each wanted tensor, in order, named as wanted and of the checkpoint's own type. kBadInput
-  // lists every missing, misshapen and (strict) extra tensor at once.
+  // lists every missing, misshapen and extra tensor at once: the extra ones often tell which prefix is the wrong one.
+  // Extra ones alone are no error, but for `strict`.
   Result<std::vector<WeightSource>> Resolve(const std::vector<WantedTensor>& wanted,
                                             const ResolveOptions& options = {}) const;
   // For each wanted tensor, in order, the names under which the checkpoint holds it: one, or several of a group of ties;

@@ -1,5 +1,6 @@
 // The step's passes on small joint graphs in text form.
 #include <algorithm>
+#include <map>
 
 #include "tests/step/graphs.h"
 
@@ -259,6 +260,32 @@ TEST(Optimizer, ClippingWaitsForTheNorm) {
   EXPECT_EQ(update.args[3].value, clip.results[0]);
   EXPECT_EQ(update.args[5].number(), 0.25);
   EXPECT_EQ(g.FindValue("step"), ir::kNoValue) << "SGD counts no steps";
+}
+
+TEST(Optimizer, NoDecayIsOfTheParametersThatAPatternFinds) {
+  const auto decays = [](std::vector<std::string> patterns, const char* optimizer) -> Result<std::map<std::string, double>> {
+    Graph g = Parse(kChain);
+    PassContext context;
+    context.optimizer = optimizer;
+    context.weight_decay = 0.25;
+    context.no_decay = std::move(patterns);
+    RETURN_IF_ERROR(step::AddOptimizer(g, context));
+    std::map<std::string, double> of_updates;
+    for (const Node* update : Find(g, fmt::format("autosp.{}_", optimizer))) of_updates[update->module] = update->args.back().number();
+    return of_updates;
+  };
+  EXPECT_EQ(*decays({"1"}, "adamw"), (std::map<std::string, double>{{"w1", 0}, {"w2", 0.25}})) << "found anywhere in the name";
+  EXPECT_EQ(*decays({"^w2$", "absent|1"}, "sgd"), (std::map<std::string, double>{{"w1", 0}, {"w2", 0}}));
+  const auto says = [&](std::vector<std::string> patterns, const char* optimizer, Code code, const char* part) {
+    const auto result = decays(std::move(patterns), optimizer);
+    ASSERT_FALSE(result.ok());
+    EXPECT_EQ(result.error().code, code);
+    EXPECT_NE(result.error().Format().find(part), std::string::npos) << result.error().Format();
+  };
+  says({"w1", "bias"}, "adamw", Code::kBadInput, "'bias' matches no parameter");
+  says({"bias"}, "adamw", Code::kBadInput, "w1, w2");
+  says({"w("}, "adamw", Code::kUsage, "no regular expression");
+  says({"w1"}, "none", Code::kUsage, "without an optimizer");
 }
 
 TEST(Optimizer, TwoNamesOfOneParameterAreOneUpdate) {
