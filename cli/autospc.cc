@@ -47,6 +47,7 @@ void AddModelFlags(po::options_description& flags) {
   add("strict", "an op without partition rule is an error");
   add("dtype", po::value<std::string>(), "bf16: compute a float32 export in bfloat16, with float32 master weights and reductions");
   add("optimizer", po::value<std::string>()->default_value("none"), "none, sgd or adamw");
+  add("accumulate", po::value<int64_t>()->default_value(1), "micro-batches of a step: --batch is one of them");
   add("clip-norm", po::value<double>()->default_value(0), "clip gradients to this global norm; 0: don't");
   add("weight-decay", po::value<double>()->default_value(-1), "of the optimizer; below 0: PyTorch's default");
   add("no-decay", po::value<std::vector<std::string>>()->composing(),
@@ -77,6 +78,8 @@ Status ReadModelFlags(const cli::Flags& flags, autospc::CompileOptions* options)
     context.dtype = "bf16";
   }
   context.strict = flags.Has("strict");
+  ASSIGN_OR_RETURN(const int64_t micro_batches, cli::InRange("--accumulate", flags.Get<int64_t>("accumulate"), 1, 65536));
+  context.micro_batches = static_cast<int>(micro_batches);
   ASSIGN_OR_RETURN(context.clip_norm, cli::Finite("--clip-norm", flags.Get<double>("clip-norm")));
   ASSIGN_OR_RETURN(context.weight_decay, cli::Finite("--weight-decay", flags.Get<double>("weight-decay")));
   if (flags.Has("no-decay")) context.no_decay = flags.Get<std::vector<std::string>>("no-decay");
@@ -185,8 +188,10 @@ Status RunCompile(const std::vector<std::string>& arguments) {
     }
   }
   const autospc::program::ProgramT& program = compiled.program;
-  fmt::print("{}: {} ranks, sequence {}, batch {}, {}, optimizer {}: {} instructions, arena {} a rank, {} notes -> {}\n", program.name,
-             program.world_size, program.seq_len, program.batch, program.strategy, program.optimizer,
+  const int micro_batches = options.context.micro_batches;
+  fmt::print("{}: {} ranks, sequence {}, batch {}{}, {}, optimizer {}: {} instructions, arena {} a rank, {} notes -> {}\n", program.name,
+             program.world_size, program.seq_len, program.batch, micro_batches > 1 ? fmt::format(" x {}", micro_batches) : "",
+             program.strategy, program.optimizer,
              program.instructions.size(), autospc::FormatBytes(program.arena_bytes), program.notes.size(), output);
   return autospc::Ok();
 }

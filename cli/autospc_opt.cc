@@ -36,6 +36,7 @@ po::options_description Options(const PassContext& defaults) {
   add("strict", "an op without partition rule is an error");
   add("dtype", po::value<std::string>()->default_value(defaults.dtype), "bf16 for --mixed-precision");
   add("optimizer", po::value<std::string>()->default_value(defaults.optimizer), "none, sgd or adamw");
+  add("accumulate", po::value<int64_t>()->default_value(defaults.micro_batches), "micro-batches of a step");
   add("clip-norm", po::value<double>()->default_value(defaults.clip_norm), "gradient norm; 0: no clipping");
   add("weight-decay", po::value<double>()->default_value(defaults.weight_decay), "below 0: the optimiser's own");
   add("no-decay", po::value<std::vector<std::string>>()->composing(), "regular expression: parameters without decay");
@@ -110,6 +111,8 @@ Result<PassContext> MakeContext(const Flags& flags) {
                                             {"auto", "none", "full", "layers", "autosp"}));
   ASSIGN_OR_RETURN(context.dtype, OneOf("--dtype", flags.Get<std::string>("dtype"), {"", "bf16"}));
   context.strict = flags.Has("strict");
+  ASSIGN_OR_RETURN(const int64_t micro_batches, InRange("--accumulate", flags.Get<int64_t>("accumulate"), 1, 1 << 16));
+  context.micro_batches = static_cast<int>(micro_batches);
   ASSIGN_OR_RETURN(context.clip_norm, Finite("--clip-norm", flags.Get<double>("clip-norm")));
   ASSIGN_OR_RETURN(context.weight_decay, Finite("--weight-decay", flags.Get<double>("weight-decay")));
   if (flags.Has("no-decay")) context.no_decay = flags.Get<std::vector<std::string>>("no-decay");

@@ -7,6 +7,7 @@
 
 #include "runtime/base/alignment.h"
 #include "runtime/package/kernels.h"
+#include "runtime/package/micro_batches.h"
 
 namespace autospc::codegen {
 namespace {
@@ -26,6 +27,7 @@ class Checker {
     for (const auto& in : p_.inputs) Persistent(in->tensor, "input " + in->name);
     for (const auto& scalar : p_.scalars) Persistent(scalar->tensor, "scalar " + scalar->name);
     if (violations_.empty()) Overlaps();
+    if (const Status parts = CheckMicroBatches(p_); !parts.ok()) violations_.push_back(parts.error().what);
     return std::move(violations_);
   }
 

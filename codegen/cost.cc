@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "codegen/collectives.h"
+#include "passes/ir/micro_batches.h"
 #include "passes/memory/storage.h"
 
 namespace autospc::codegen {
@@ -194,11 +195,13 @@ NodeCost CostModel::Cost(const Graph& graph, const Node& node) {
 StepCost CostOfStep(const Graph& graph, const Mesh& mesh, const Rates& rates) {
   CostModel model(mesh, rates);
   StepCost step;
+  int times = 1;
   for (ir::NodeId id : graph.nodes()) {
     const Node& node = graph.node(id);
     const OpKind kind = KindOf(graph, node);
     if (kind == OpKind::kView) continue;
-    const NodeCost cost = model.Cost(graph, node);
+    const NodeCost cost = model.Cost(graph, node) * times;
+    times = ir::TimesBehind(node, times);
     StepCost::Op& op = step.by_op[node.op];
     op.kind = std::max(op.kind, kind);  // an op's few transposing copies name the row
     ++op.count;

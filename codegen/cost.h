@@ -30,6 +30,7 @@ struct NodeCost {
   double bytes_sent = 0;   // by this rank
 
   NodeCost& operator+=(const NodeCost& other);
+  NodeCost operator*(double times) const { return {seconds * times, flops * times, bytes_moved * times, bytes_sent * times}; }
 };
 
 // Answers for one rank's program on a mesh. `rates` outlives the model. Nodes need bound sizes. Before

@@ -7,6 +7,7 @@
 #include "codegen/check_program.h"
 #include "codegen/collectives.h"
 #include "codegen/flops.h"
+#include "passes/ir/micro_batches.h"
 #include "passes/memory/plan.h"
 #include "runtime/base/predicate.h"
 #include "runtime/package/oci.h"
@@ -252,7 +253,8 @@ class Lowering {
     instruction->source = Source(node.source);
     instruction->phase = static_cast<uint8_t>(node.phase);
     program_.instructions.push_back(std::move(instruction));
-    program_.flops += flops_.Count(graph_, node);
+    program_.flops += times_ * flops_.Count(graph_, node);
+    times_ = ir::TimesBehind(node, times_);
     if (const auto sent = BytesSent(graph_, node, options_.mesh)) {
       auto collective = std::make_unique<program::CollectiveT>();
       collective->instruction = index;
@@ -313,6 +315,7 @@ class Lowering {
   const LowerOptions& options_;
   memory::MemoryPlan plan_;
   FlopCounter flops_;
+  int times_ = 1;  // that the next instruction runs in a step
   program::ProgramT program_;
   std::vector<int> tensor_of_;         // by value id
   std::map<std::string, int> sources_;

@@ -81,6 +81,7 @@ std::string OptionsJson(const CompileOptions& options, int zero, const ir::Graph
   if (options.tie_embeddings) json["tie_embeddings"] = true;
   if (!options.context.dtype.empty()) json["dtype"] = options.context.dtype;
   json["optimizer"] = options.context.optimizer;
+  if (options.context.micro_batches > 1) json["accumulate"] = options.context.micro_batches;
   if (options.context.clip_norm > 0) json["clip_norm"] = options.context.clip_norm;
   if (options.context.weight_decay >= 0) json["weight_decay"] = options.context.weight_decay;
   if (!options.context.no_decay.empty()) json["no_decay"] = options.context.no_decay;
@@ -139,6 +140,7 @@ Result<Compiled> RunPhases(import::Model model, const CompileOptions& options, d
 
   // 2. Functional, attention as one op over a predicate; in bfloat16 what may be; then one program for all ranks.
   std::vector<std::string> passes = CanonicalPipeline();
+  if (context.micro_batches > 1) passes.push_back("total-losses");
   if (!context.dtype.empty()) passes.push_back("mixed-precision");
   passes.push_back("partition");
   RETURN_IF_ERROR(manager.Run(model.graph, context, passes));

@@ -146,7 +146,7 @@ class Search {
     const Stopwatch watch;
     ASSIGN_OR_RETURN(ir::Graph joint, autodiff::Trace(forward));
     std::vector<std::string> passes = {"widen-gradient-sums", "accumulate-products"};
-    passes.insert(passes.end(), StepPipeline().begin(), StepPipeline().end());
+    for (std::string& pass : StepPipeline(context_)) passes.push_back(std::move(pass));
     if (seen) {
       RETURN_IF_ERROR(manager_.Observe(joint, "differentiate", watch.Milliseconds()));
       RETURN_IF_ERROR(manager_.Run(joint, context_, passes));

@@ -11,6 +11,7 @@
 #include "runtime/base/bytes.h"
 #include "runtime/base/json_text.h"
 #include "runtime/package/dtype.h"
+#include "runtime/package/micro_batches.h"
 #include "runtime/package/oci.h"
 
 namespace autospc {
@@ -33,13 +34,15 @@ struct Traffic {
 // By op and the axis of the mesh along which it runs.
 std::map<std::pair<std::string, std::string>, Traffic> TrafficOf(const program::ProgramT& p) {
   std::map<std::pair<std::string, std::string>, Traffic> traffic;
+  const MicroBatches micro_batches = MicroBatchesOf(p);
   for (const auto& collective : p.collectives) {
+    const int64_t times = micro_batches.Times(collective->instruction);
     Traffic& t = traffic[{collective->op, collective->axis}];
-    ++t.count;
-    t.bytes += collective->bytes;
+    t.count += times;
+    t.bytes += times * collective->bytes;
     auto& reason = t.by_reason[collective->why];
-    ++reason.first;
-    reason.second += collective->bytes;
+    reason.first += times;
+    reason.second += times * collective->bytes;
   }
   return traffic;
 }
@@ -110,6 +113,7 @@ json Json(const Package& package, const codegen::MemoryReport& memory) {
   root["memory"]["live_at_peak"] = memory.live_bytes;
   if (const auto* peak = PeakOf(p, memory))
     root["memory"]["peak"] = {{"instruction", memory.peak_instruction}, {"op", peak->op}, {"source", SourceOf(p, *peak)}};
+  root["micro_batches"] = MicroBatchesOf(p).count;
   root["mesh"] = {{"dp", p.dp}, {"sp", p.world_size / p.dp}};
   root["inputs"] = json::array();
   for (const auto& input : p.inputs) {
@@ -166,6 +170,7 @@ class Text {
   void Head() {
     const auto phases = InstructionsByPhase(p_);
     Line("{}: {} ranks, sequence {}, batch {}, on {}", p_.name, p_.world_size, p_.seq_len, p_.batch, p_.device);
+    if (const int64_t count = MicroBatchesOf(p_).count; count > 1) Line("  a step is {} micro-batches of batch {}", count, p_.batch);
     if (p_.dp > 1) Line("  mesh: dp {} (the batch) x sp {} (the sequence)", p_.dp, p_.world_size / p_.dp);
     Line("  strategy {}, optimizer {}", p_.strategy, p_.optimizer);
     Line("  {} instructions: {} forward, {} backward, {} step; {} a rank and step", p_.instructions.size(), phases[0],
@@ -205,9 +210,12 @@ class Text {
 
   void Collectives() {
     const auto traffic = TrafficOf(p_);
-    int64_t total = 0;
-    for (const auto& [key, t] : traffic) total += t.bytes;
-    Line("\nCollectives: {} in a step, {} sent by a rank", p_.collectives.size(), FormatBytes(total));
+    int64_t total = 0, count = 0;
+    for (const auto& [key, t] : traffic) {
+      total += t.bytes;
+      count += t.count;
+    }
+    Line("\nCollectives: {} in a step, {} sent by a rank", count, FormatBytes(total));
     for (const auto& [key, t] : traffic) {
       const std::string along = p_.dp > 1 ? fmt::format("{}, {}", key.first, key.second) : key.first;
       Line("  {:<28}{:>6} x{:>14}", along, t.count, FormatBytes(t.bytes));

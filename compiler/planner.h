@@ -35,7 +35,7 @@ struct Setting {
 // One compilation without writing: the fastest program within the budget or, where none fits, the smallest.
 struct Trial {
   Setting setting;
-  int64_t seq_len = 0, batch = 0;
+  int64_t seq_len = 0, batch = 0, micro_batches = 1;
   bool fits = true;
   codegen::MemoryReport memory;  // of a rank
   codegen::StepCost cost;        // of a rank and step, estimated by the machine's rates

@@ -35,7 +35,7 @@ std::string Seconds(double seconds) {
 
 double TokensPerSecond(const Trial& trial) {
   const double seconds = trial.cost.total.seconds;
-  return seconds > 0 ? static_cast<double>(trial.seq_len * trial.batch) / seconds : 0;
+  return seconds > 0 ? static_cast<double>(trial.seq_len * trial.batch * trial.micro_batches) / seconds : 0;
 }
 
 // The trial that stands for a row: the chosen one, or the smallest of those that don't fit; null where there is none.
@@ -142,7 +142,8 @@ class Text {
   std::string Run() {
     const std::string budget = plan_.budget > 0 ? fmt::format(", {} a rank", FormatBytes(plan_.budget)) : "";
     const Trial* any = plan_.rows.empty() ? nullptr : TrialOf(plan_.rows[0]);
-    Line("{}: batch {}, strategy {}, optimizer {}{}", plan_.model, any ? any->batch : 0, plan_.strategy, plan_.optimizer, budget);
+    const std::string times = any && any->micro_batches > 1 ? fmt::format(" x {}", any->micro_batches) : "";
+    Line("{}: batch {}{}, strategy {}, optimizer {}{}", plan_.model, any ? any->batch : 0, times, plan_.strategy, plan_.optimizer, budget);
     Wrapped(Assumptions(plan_));
     Rows();
     Memory();

@@ -12,6 +12,7 @@
 #include "compiler/report_json.h"
 #include "compiler/text_table.h"
 #include "runtime/base/json_text.h"
+#include "runtime/package/micro_batches.h"
 
 namespace autospc {
 namespace {
@@ -56,9 +57,17 @@ std::string Flops(double flops) {
   return space == std::string::npos ? text : text.replace(space, 1, "\u00a0");
 }
 
-int64_t BytesSent(const program::ProgramT& p) {
-  int64_t sum = 0;
-  for (const auto& c : p.collectives) sum += c->bytes;
+// In a step, of all collectives together.
+struct Sent {
+  int64_t count = 0, bytes = 0;
+};
+Sent SentIn(const program::ProgramT& p) {
+  const MicroBatches micro_batches = MicroBatchesOf(p);
+  Sent sum;
+  for (const auto& c : p.collectives) {
+    sum.count += micro_batches.Times(c->instruction);
+    sum.bytes += micro_batches.Times(c->instruction) * c->bytes;
+  }
   return sum;
 }
 
@@ -71,7 +80,7 @@ std::string Lede(const Subject& s) {
   const program::ProgramT& p = s.program;
   const int64_t peak = s.memory.peak_bytes();
   std::string text = fmt::format("One training step over {} of {} tokens on {}. A rank holds at most <b>{}</b>",
-                                 Of(p.batch, "sequence"), Count(p.seq_len), Of(p.world_size, "rank"), Bytes(peak));
+                                 Of(p.batch * MicroBatchesOf(p).count, "sequence"), Count(p.seq_len), Of(p.world_size, "rank"), Bytes(peak));
   if (s.budget <= 0) return text + ".";
   if (peak <= s.budget)
     return text + fmt::format(", {} under the budget of {}.", Bytes(s.budget - peak), Bytes(s.budget));
@@ -96,8 +105,8 @@ std::string Tiles(const Subject& s) {
   }
   tile("Compute of a rank", Flops(s.program.flops),
        fmt::format("in {}", Of(s.program.instructions.size(), "instruction")));
-  tile("Sent by a rank", Bytes(BytesSent(s.program)),
-       fmt::format("in {}", Of(s.program.collectives.size(), "collective")));
+  const Sent sent = SentIn(s.program);
+  tile("Sent by a rank", Bytes(sent.bytes), fmt::format("in {}", Of(sent.count, "collective")));
   return out;
 }
 
@@ -112,7 +121,7 @@ std::string Facts(const Subject& s) {
                                                             {"Device", p.device}};
   if (s.chosen) facts.push_back({"Plan", s.chosen->label});
   static const std::map<std::string, std::string, std::less<>> kTitles = {
-      {"clip_norm", "Clipping"}, {"weight_decay", "Weight decay"}, {"recompute", "Recomputation"}, {"zero", "ZeRO"}};
+      {"accumulate", "Micro-batches"}, {"clip_norm", "Clipping"}, {"weight_decay", "Weight decay"}, {"recompute", "Recomputation"}, {"zero", "ZeRO"}};
   for (const auto& [key, value] : s.options.items()) {
     if (key == "ranks" || key == "strategy" || key == "optimizer" || key == "memory_budget") continue;
     if (key == "non_persistent_buffers" || key == "checkpoint_names") continue;  // for saving
@@ -227,7 +236,7 @@ std::string CollectivesSection(const Subject& s) {
         t.least == t.most ? Bytes(t.most) : fmt::format("{} \u2013 {}", Bytes(t.least), Bytes(t.most));
     table.rows.push_back({Code(t.op), Breakable(t.why), Count(t.count), each, Bytes(t.bytes)});
   }
-  table.total = {"all", "", Count(s.program.collectives.size()), "", Bytes(BytesSent(s.program))};
+  table.total = {"all", "", Count(SentIn(s.program).count), "", Bytes(SentIn(s.program).bytes)};
   return Html(table) + Cut(traffic.size());
 }
 

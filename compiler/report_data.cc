@@ -1,5 +1,6 @@
 #include "compiler/report_data.h"
 #include "runtime/base/alignment.h"
+#include "runtime/package/micro_batches.h"
 
 #include <algorithm>
 #include <map>
@@ -139,12 +140,14 @@ std::string WithoutLayer(std::string_view path) {
 
 std::vector<Traffic> SumTraffic(const program::ProgramT& p) {
   std::map<std::pair<std::string, std::string>, Traffic> sums;
+  const MicroBatches micro_batches = MicroBatchesOf(p);
   for (const auto& c : p.collectives) {
     const std::string why = WithoutLayer(c->why);
+    const int64_t times = micro_batches.Times(c->instruction);
     Traffic& sum = sums[{c->op, why}];
     if (sum.count == 0) sum = {c->op, why, 0, 0, c->bytes, c->bytes};
-    ++sum.count;
-    sum.bytes += c->bytes;
+    sum.count += times;
+    sum.bytes += times * c->bytes;
     sum.least = std::min(sum.least, c->bytes);
     sum.most = std::max(sum.most, c->bytes);
   }

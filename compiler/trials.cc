@@ -41,6 +41,7 @@ Result<const Trial*> Trials::Run(const Setting& setting) {
   trial.setting = setting;
   trial.seq_len = compiled.program.seq_len;
   trial.batch = compiled.program.batch;
+  trial.micro_batches = options.context.micro_batches;
   trial.memory = codegen::ReportMemory(compiled.program, kBuffers);
   trial.cost = compiled.cost;
   trial.curve = compiled.curve;

@@ -217,6 +217,23 @@ struct Dropout : torch::autograd::Function<Dropout> {
   }
 };
 
+Tensor CallTotal(const Tensor& x, double seed) {
+  static const auto op = Op<Tensor(const Tensor&, double)>("autosp::total");
+  return op.call(x, seed);
+}
+
+struct Total : torch::autograd::Function<Total> {
+  static Tensor forward(AutogradContext* ctx, const Tensor& x, double seed) {
+    ctx->saved_data["seed"] = seed;
+    at::AutoDispatchBelowADInplaceOrView below;
+    return CallTotal(x, seed);
+  }
+  static variable_list backward(AutogradContext* ctx, variable_list g) {
+    static const auto op = Op<Tensor(const Tensor&, double)>("autosp::total_backward");
+    return {op.call(g[0], ctx->saved_data["seed"].toDouble()), Variable()};
+  }
+};
+
 Tensor CallTake(const Tensor& x, int64_t dim, at::IntArrayRef index) {
   static const auto op = Op<Tensor(const Tensor&, int64_t, at::IntArrayRef)>("autosp::take");
   return op.call(x, dim, index);
@@ -319,6 +336,7 @@ Tensor MetaPositions(const at::Scalar&, const at::Scalar&, int64_t block, int64_
 Tensor MetaDropout(const Tensor& x, double, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t) {
   return at::empty_like(x);
 }
+Tensor MetaTotal(const Tensor& x, double) { return LikeSizes(x, x.sizes()); }
 Tensor MetaTake(const Tensor& x, int64_t dim, at::IntArrayRef index) {
   return WithSize(x, dim, static_cast<int64_t>(index.size()));
 }
@@ -374,6 +392,7 @@ Tensor AutogradDropout(const Tensor& x, double p, int64_t site, int64_t dim, int
                        int64_t dp_dim, int64_t dp_valid, int64_t dp_outer, int64_t dp_inner) {
   return Dropout::apply(x, p, site, std::vector<int64_t>{dim, valid, outer, inner, dp_dim, dp_valid, dp_outer, dp_inner});
 }
+Tensor AutogradTotal(const Tensor& x, double seed) { return Total::apply(x, seed); }
 Tensor AutogradTake(const Tensor& x, int64_t dim, at::IntArrayRef index) { return Take::apply(x, dim, index.vec()); }
 std::tuple<Tensor, Tensor> AutogradAttention(const Tensor& q, const Tensor& k, const Tensor& v, at::TensorList vectors,
                                              c10::string_view predicate, double scale, bool q_sharded, int64_t q_valid,
@@ -405,6 +424,8 @@ TORCH_LIBRARY_IMPL(autosp, Meta, m) {
   m.impl("mask", &MetaMask);
   m.impl("pad_last", &MetaPadLast);
   m.impl("dropout", &MetaDropout);
+  m.impl("total", &MetaTotal);
+  m.impl("total_backward", &MetaTotal);
   m.impl("take", &MetaTake);
   m.impl("take_backward", &MetaTakeBackward);
   m.impl("attention", &MetaAttention);
@@ -427,6 +448,7 @@ TORCH_LIBRARY_IMPL(autosp, Autograd, m) {
   m.impl("dropout", &AutogradDropout);
   m.impl("attention", &AutogradAttention);
   m.impl("take", &AutogradTake);
+  m.impl("total", &AutogradTotal);
 }
 
 }  // namespace

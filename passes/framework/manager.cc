@@ -50,6 +50,7 @@ std::vector<std::string> FlagsOf(const PassContext& context) {
   add("--strategy", context.strategy, defaults.strategy);
   if (context.strict) flags.push_back("--strict");
   add("--optimizer", context.optimizer, defaults.optimizer);
+  add("--accumulate", context.micro_batches, defaults.micro_batches);
   add("--clip-norm", context.clip_norm, defaults.clip_norm);
   add("--weight-decay", context.weight_decay, defaults.weight_decay);
   for (const std::string& pattern : context.no_decay) add("--no-decay", pattern, std::string());

@@ -33,6 +33,7 @@ struct PassContext {
   bool strict = false;
   std::string optimizer = "none";    // or "sgd", "adamw"
   std::string dtype;                 // "bf16": what need not be float32 (passes/precision); empty: as exported
+  int micro_batches = 1;             // a step's (passes/step/micro_batches.h); a batch is one of them
   double clip_norm = 0;              // 0: no clipping
   double weight_decay = -1;          // < 0: the optimiser's default
   std::vector<std::string> no_decay; // patterns of parameters that have none (passes/step/decay.h)

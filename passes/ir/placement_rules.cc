@@ -110,6 +110,7 @@ constexpr std::array kLinear = {
     Row{"t", kFirst},
     Row{"take", kFirst},
     Row{"to", kFirst},
+    Row{"total", kFirst},
     Row{"transpose", kFirst},
     Row{"tril", kFirst},
     Row{"triu", kFirst},

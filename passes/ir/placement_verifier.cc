@@ -100,6 +100,7 @@ class PlacementVerifier {
       const KindSet same = kR | kV | kS;
       return Results(IsZeroFill(n) ? same | kP : same, "the same value on each rank is no addend");
     }
+    if (n.op == "autosp.accumulate_") return Accumulate(operands);
     if (IsEffectful(n.op)) return Update(operands);
     OneFactor(operands);
     const Verdict verdict = JudgeAll();
@@ -164,6 +165,13 @@ class PlacementVerifier {
     for (const ValueId v : operands) {
       if (apart_.erase(Root(v)) == 0) Say(fmt::format("%{} is the same on all ranks already", graph_.value(v).name));
     }
+  }
+
+  // A sum over micro-batches is of the kind of what is added up.
+  void Accumulate(const std::vector<ValueId>& operands) {
+    const ValueId sum = operands.front(), x = operands.back();
+    if (!(Kind(sum) & Kind(x))) return Say(Describe(sum) + ", and " + Describe(x) + ", which is added to it");
+    kinds_[sum] = Kind(sum) & Kind(x);
   }
 
   // Ops that write: updates of parameters, buffers and states, the same on all ranks.

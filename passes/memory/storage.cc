@@ -24,9 +24,9 @@ StorageKind KindOf(const ir::GraphInput& input) {
   return input.name == "lr" || input.name == "step" ? StorageKind::kInput : StorageKind::kOptimizer;
 }
 
-// Ops of the step that read gradients in their first argument alone, and those whose results are gradients.
+// Ops of the step that read gradients in their first argument alone or in all, and those whose results are gradients.
 bool TakesGradients(std::string_view op) {
-  return op == "autosp.all_reduce_" || op == "autosp.all_reduce_coalesced_" || op == "autosp.grad_norm" ||
+  return op == "autosp.accumulate_" || op == "autosp.all_reduce_" || op == "autosp.all_reduce_coalesced_" || op == "autosp.grad_norm" ||
          op == "autosp.sum_of_squares" || op == "autosp.own_block" || op == "autosp.reduce_scatter_coalesced";
 }
 bool MakesGradients(std::string_view op) {

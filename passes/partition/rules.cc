@@ -472,7 +472,7 @@ const std::map<std::string_view, RuleFn>& Table() {
           "addcmul", "addcdiv", "remainder", "fmod", "floor_divide", "sign", "sgn", "floor", "ceil", "round", "trunc",
           "frac", "isnan", "isinf", "isfinite", "nan_to_num", "logit", "xlogy", "hypot", "dropout", "alias", "detach", "clone",
           "contiguous", "zeros_like", "ones_like", "full_like", "empty_like", "expand", "expand_as", "broadcast_to", "lift_fresh_copy",
-          "float_power", "logaddexp", "copysign", "copy", "fill", "stop_gradient", "positive", "real", "imag", "conj",
+          "float_power", "logaddexp", "copysign", "copy", "fill", "stop_gradient", "total", "positive", "real", "imag", "conj",
           "_conj"}) {
       t.emplace(name, Some<Pointwise>);
     }
@@ -525,7 +525,7 @@ std::optional<int> LinearOperand(const Node& node) {
   const std::string_view name = ir::ShortName(node.op);
   if (IsReshape(node)) return 0;
   if (OneOf(name, {"neg", "sum", "transpose", "permute", "t", "expand", "clone", "contiguous", "alias", "detach", "stop_gradient",
-                   "select", "slice", "mean", "positive", "vary", "first", "shard", "all_gather", "reduce_scatter",
+                   "select", "slice", "mean", "positive", "total", "vary", "first", "shard", "all_gather", "reduce_scatter",
                    "pad_last"})) return 0;
   if (name == "all_reduce" && node.args[1].s == "sum") return 0;
   if (name == "mask" && node.args[3].is_number() && node.args[3].number() == 0) return 0;

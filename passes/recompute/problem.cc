@@ -4,6 +4,7 @@
 #include <map>
 #include <set>
 
+#include "passes/ir/micro_batches.h"
 #include "passes/memory/storage.h"
 #include "runtime/base/alignment.h"
 
@@ -28,6 +29,7 @@ class Describer {
       if (memory::IsInstruction(graph_, node)) Add(node);
     }
     FindWrites();
+    KeepParts();
     for (const ir::GraphOutput& out : graph_.outputs) {
       const int s = out.value == kNoValue ? -1 : store_of_[memory::Root(graph_, out.value)];
       if (s >= 0) problem_.stores[s].fixed = true;
@@ -93,7 +95,8 @@ class Describer {
       problem_.stores.push_back({Aligned(bytes_[v]), index, false, v});
       made += problem_.stores.back().bytes;
     }
-    item.seconds = cost_ ? cost_(graph_, node) : static_cast<double>(made);
+    item.seconds = times_ * (cost_ ? cost_(graph_, node) : static_cast<double>(made));
+    times_ = ir::TimesBehind(node, times_);
     problem_.items.push_back(std::move(item));
   }
 
@@ -155,9 +158,20 @@ class Describer {
     }
   }
 
+  // What runs once for each micro-batch, and what runs before and behind, stays so.
+  void KeepParts() {
+    for (size_t end = 0; end < problem_.items.size(); ++end) {
+      if (!ir::EndsPart(graph_.node(problem_.items[end].node))) continue;
+      for (size_t i = 0; i < problem_.items.size(); ++i) {
+        if (i != end) problem_.hazards.emplace_back(std::min(i, end), std::max(i, end));
+      }
+    }
+  }
+
   const Graph& graph_;
   const memory::OpTraitsFn& traits_;
   const CostFn& cost_;
+  int times_ = 1;  // that the next item runs in a step
   Problem problem_;
   std::vector<int64_t> bytes_;   // by root value
   std::vector<int> store_of_;    // by root value; -1: persistent

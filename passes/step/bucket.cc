@@ -23,14 +23,11 @@ class Bucketing {
   Bucketing(Graph& graph, const PassContext& context)
       : graph_(graph),
         order_(graph),
-        users_(graph.AllUsers()),
+        uses_(graph),
         mesh_(context.mesh()),
         ranks_(context.ranks),
         placed_(IsPlaced(graph)),
         scatters_(placed_ && ZeroStage(context) == 2) {
-    for (const ir::GraphOutput& out : graph.outputs) {
-      (out.kind == ir::OutputKind::kGradient ? gradients_ : other_outputs_).insert(out.value);
-    }
     for (int i = 0; i < order_.size(); ++i) {
       const Node& node = graph_.node(order_.at(i));
       if (!IsGradientReduction(node)) continue;
@@ -90,24 +87,13 @@ class Bucketing {
   bool IsGradientReduction(const Node& node) const {
     if (node.op != "autosp.all_reduce" || node.phase != ir::Phase::kBackward || node.args[1].s != "sum") return false;
     const ValueId v = node.results[0];
-    return graph_.value(v).base == kNoValue && OnlyGradient(v) && graph_.value(node.args[0].value).numel() > 0;
-  }
-
-  bool OnlyGradient(ValueId v) const {
-    if (other_outputs_.contains(v)) return false;
-    const auto users = users_.find(v);
-    if (users == users_.end()) return gradients_.contains(v);
-    return std::all_of(users->second.begin(), users->second.end(), [&](NodeId id) {
-      const Node& user = graph_.node(id);
-      return user.results.size() == 1 && graph_.value(user.results[0]).base != kNoValue &&
-             OnlyGradient(user.results[0]);
-    });
+    return graph_.value(v).base == kNoValue && uses_.OnlyGradient(v) && graph_.value(node.args[0].value).numel() > 0;
   }
 
   // Whether a block of the gradient is a block of this result: it is the result itself, or all of it in other dims.
   bool MayScatter(ValueId result) const {
     const Value& whole = graph_.value(result);
-    return std::all_of(gradients_.begin(), gradients_.end(), [&](ValueId g) {
+    return std::all_of(uses_.gradients().begin(), uses_.gradients().end(), [&](ValueId g) {
       const Value& v = graph_.value(g);
       return v.base != result ||
              (v.byte_offset == 0 && v.numel() == whole.numel() && v.strides == ContiguousStrides(v.sizes) &&
@@ -203,29 +189,14 @@ class Bucketing {
                        own.strides == ContiguousStrides(own.sizes) && x.byte_offset == 0 && IsDense(x);
     if (!whole || order_.last_use(root) > order_.position(id) || IsOutput(root)) return false;
     if (reductions_of_.at(root) > 1) return false;
-    return !users_.contains(node.results[0]) || x.strides == ContiguousStrides(x.sizes);
-  }
-
-  // Each element of the storage once: a permutation of a contiguous layout.
-  static bool IsDense(const Value& x) {
-    std::vector<std::pair<int64_t, int64_t>> dims;  // stride, size
-    for (size_t d = 0; d < x.sizes.size(); ++d) {
-      if (x.sizes[d].value() != 1) dims.emplace_back(x.strides[d].value(), x.sizes[d].value());
-    }
-    std::sort(dims.begin(), dims.end());
-    int64_t expected = 1;
-    for (const auto& [stride, size] : dims) {
-      if (stride != expected) return false;
-      expected *= size;
-    }
-    return true;
+    return !uses_.users().contains(node.results[0]) || x.strides == ContiguousStrides(x.sizes);
   }
 
   // An output with views of `root`: it must keep its unreduced value.
   bool IsOutput(ValueId root) const {
     const auto same = [&](ValueId v) { return v == root || graph_.value(v).base == root; };
-    return std::any_of(gradients_.begin(), gradients_.end(), same) ||
-           std::any_of(other_outputs_.begin(), other_outputs_.end(), same);
+    return std::any_of(uses_.gradients().begin(), uses_.gradients().end(), same) ||
+           std::any_of(uses_.others().begin(), uses_.others().end(), same);
   }
 
   void Add(std::string op, std::vector<Arg> args, std::vector<ValueId> results, NodeId before, NodeId like) {
@@ -290,13 +261,12 @@ class Bucketing {
 
   Graph& graph_;
   Order order_;
-  std::map<ValueId, std::vector<NodeId>> users_;
+  const GradientUses uses_;
   Mesh mesh_;
   int ranks_;
   PlacedAxes placed_;
   bool scatters_;
   int64_t gradient_bytes_ = 0, limit_ = 0;
-  std::set<ValueId> gradients_, other_outputs_;
   std::map<ValueId, int> reductions_of_;  // by storage: the all-reduces that read it
   std::map<ValueId, ValueId> replaced_;   // an all-reduce's result -> the gradient that takes its place
   std::map<ValueId, ValueId> scattered_;  // an all-reduce's result -> the rank's block of it

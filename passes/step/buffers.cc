@@ -1,7 +1,9 @@
+#include <algorithm>
 #include <map>
 #include <set>
 #include <string>
 
+#include "passes/ir/micro_batches.h"
 #include "passes/step/order.h"
 #include "passes/step/register.h"
 
@@ -13,9 +15,13 @@ using ir::Graph;
 using ir::Node;
 using ir::ValueId;
 
+// At the step's end; of several micro-batches at the end of each, which sees what the one before has written.
 Node& AddStep(Graph& graph, std::string op, std::vector<Arg> args, std::vector<ValueId> results, const std::string& module) {
-  Node& node = graph.node(graph.AddNode(std::move(op), std::move(args), std::move(results)));
-  node.phase = ir::Phase::kStep;
+  const auto end = std::find_if(graph.nodes().begin(), graph.nodes().end(),
+                                [&](ir::NodeId id) { return graph.node(id).op == ir::kMicroBatchesEnd; });
+  const bool last = end == graph.nodes().end();
+  Node& node = graph.node(graph.AddNode(std::move(op), std::move(args), std::move(results), last ? ir::kNoNode : *end));
+  node.phase = last ? ir::Phase::kStep : ir::Phase::kBackward;
   node.module = module;
   return node;
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <utility>
 
 namespace autospc::step {
 
@@ -69,6 +70,37 @@ std::vector<ir::Expr> ContiguousStrides(const std::vector<ir::Expr>& sizes) {
     strides[d - 1] = strides[d].value() * std::max<int64_t>(sizes[d].value(), 1);
   }
   return strides;
+}
+
+bool IsDense(const ir::Value& x) {
+  if (x.strides.size() != x.sizes.size()) return false;
+  std::vector<std::pair<int64_t, int64_t>> dims;  // stride, size
+  for (size_t d = 0; d < x.sizes.size(); ++d) {
+    if (x.sizes[d].value() != 1) dims.emplace_back(x.strides[d].value(), x.sizes[d].value());
+  }
+  std::sort(dims.begin(), dims.end());
+  int64_t expected = 1;
+  for (const auto& [stride, size] : dims) {
+    if (stride != expected) return false;
+    expected *= size;
+  }
+  return true;
+}
+
+GradientUses::GradientUses(const ir::Graph& graph) : graph_(graph), users_(graph.AllUsers()) {
+  for (const ir::GraphOutput& out : graph.outputs) {
+    (out.kind == ir::OutputKind::kGradient ? gradients_ : others_).insert(out.value);
+  }
+}
+
+bool GradientUses::OnlyGradient(ir::ValueId v) const {
+  if (others_.contains(v)) return false;
+  const auto users = users_.find(v);
+  if (users == users_.end()) return gradients_.contains(v);
+  return std::all_of(users->second.begin(), users->second.end(), [&](ir::NodeId id) {
+    const ir::Node& user = graph_.node(id);
+    return user.results.size() == 1 && graph_.value(user.results[0]).base != ir::kNoValue && OnlyGradient(user.results[0]);
+  });
 }
 
 }  // namespace autospc::step

@@ -1,6 +1,8 @@
 // Where nodes stand in the order of execution, and what reads and writes a storage: shared by the step's passes.
 #pragma once
 
+#include <map>
+#include <set>
 #include <vector>
 
 #include "passes/ir/graph.h"
@@ -52,5 +54,25 @@ inline bool IsSharded(const ir::Value& v) { return v.placement.is_sharded() || v
 
 // Strides of a contiguous tensor.
 std::vector<ir::Expr> ContiguousStrides(const std::vector<ir::Expr>& sizes);
+// Each element between the first and the last once: a permutation of a contiguous layout.
+bool IsDense(const ir::Value& x);
+
+// Which values are gradients, and what nothing reads but as gradients.
+class GradientUses {
+ public:
+  explicit GradientUses(const ir::Graph& graph);
+
+  // Gradient outputs, and all others.
+  const std::set<ir::ValueId>& gradients() const { return gradients_; }
+  const std::set<ir::ValueId>& others() const { return others_; }
+  const std::map<ir::ValueId, std::vector<ir::NodeId>>& users() const { return users_; }
+  // Whether nothing reads `v`, or only views that are gradients themselves.
+  bool OnlyGradient(ir::ValueId v) const;
+
+ private:
+  const ir::Graph& graph_;
+  const std::map<ir::ValueId, std::vector<ir::NodeId>> users_;  // as they were at the beginning
+  std::set<ir::ValueId> gradients_, others_;
+};
 
 }  // namespace autospc::step

@@ -14,8 +14,8 @@ namespace autospc {
 
 void RegisterStepPasses(PassRegistry& registry);
 
-// Their names in the order in which a compilation runs them.
-const std::vector<std::string>& StepPipeline();
+// Those that a compilation runs on a differentiated graph, in order.
+std::vector<std::string> StepPipeline(const PassContext& context);
 
 namespace step {
 
@@ -46,8 +46,8 @@ Result<bool> BucketGradients(ir::Graph& graph, PassContext& context);
 // kUsage for an unknown optimiser or a negative clip norm.
 Result<bool> AddOptimizer(ir::Graph& graph, PassContext& context);
 
-// Each kBufferUpdate becomes a copy into the buffer's own storage at the end of the step, when its old value has
-// been read for the last time.
+// Each kBufferUpdate becomes a copy into the buffer's own storage at the end of the step (of each of its micro-batches),
+// when its old value has been read for the last time.
 Result<bool> WriteBuffers(ir::Graph& graph, PassContext& context);
 
 }  // namespace step

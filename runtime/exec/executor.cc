@@ -86,6 +86,8 @@ Result<std::unique_ptr<Executor>> Executor::Create(std::shared_ptr<const program
   executor->seed_ = options.seed;
   executor->whereabouts_ = options.whereabouts;
   executor->context_.seed = options.seed;
+  RETURN_IF_ERROR(CheckMicroBatches(*executor->program_));
+  executor->micro_batches_ = MicroBatchesOf(*executor->program_);
   RETURN_IF_ERROR(executor->MakeGroups(options));
   try {
     RETURN_IF_ERROR(executor->MakeStorages(options));
@@ -327,7 +329,11 @@ Status Executor::Step(const OnOutput& on_output) {
   at::AutoDispatchBelowADInplaceOrView no_autograd;
   CountingScope counting;
   const int64_t before = OutsideAllocations().outside_bytes;
-  context_.seed = seed_ + static_cast<uint64_t>(steps_) * 0x9E3779B97F4A7C15u;
+  const bool first = micro_batch_ == 0, last = micro_batch_ + 1 == micro_batches_.count;
+  const size_t begin = first ? 0 : static_cast<size_t>(micro_batches_.begin);
+  const size_t end = last ? kernels_.size() : static_cast<size_t>(micro_batches_.end);
+  const auto drawn = static_cast<uint64_t>(steps_ * micro_batches_.count + micro_batch_);
+  context_.seed = seed_ + drawn * 0x9E3779B97F4A7C15u;
   auto emit = [&](size_t slot) -> Status {
     for (int i : outputs_after_[slot]) {
       const program::OutputT& out = *program_->outputs[i];
@@ -337,9 +343,9 @@ Status Executor::Step(const OnOutput& on_output) {
     }
     return Ok();
   };
-  RETURN_IF_ERROR(emit(0));
+  if (first) RETURN_IF_ERROR(emit(0));
   int64_t outside = before;
-  for (size_t n = 0; n < kernels_.size(); ++n) {
+  for (size_t n = begin; n < end; ++n) {
     for (Observer* observer : observers_) observer->Before(n);
     if (timed_) {
       const double busy = ThreadSeconds();
@@ -363,7 +369,8 @@ Status Executor::Step(const OnOutput& on_output) {
     if (update && update->stash.defined()) update->target.copy_(update->stash);
   }
   if (whereabouts_ != nullptr) whereabouts_->instruction.store(-1, std::memory_order_relaxed);
-  ++steps_;
+  micro_batch_ = last ? 0 : micro_batch_ + 1;
+  if (last) ++steps_;
   outside_bytes_ = OutsideAllocations().outside_bytes - before;
   return Ok();
 }

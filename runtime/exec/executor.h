@@ -19,6 +19,7 @@
 #include "runtime/exec/call.h"
 #include "runtime/exec/library_kernel.h"
 #include "runtime/exec/region.h"
+#include "runtime/package/micro_batches.h"
 #include "runtime/package/program_generated.h"
 
 namespace autospc::exec {
@@ -62,9 +63,13 @@ class Executor {
 
   // Called when an output is final: its memory may be used again afterwards.
   using OnOutput = std::function<Status(const program::OutputT& output, const at::Tensor& value)>;
-  // Runs the step and then brings updated buffers to their persistent places. Errors name the instruction
-  // and its source line: kFailed, kPeerFailed, ….
+  // Runs the step and then brings updated buffers to their persistent places. Of a step of several micro-batches
+  // (runtime/package/micro_batches.h) each call runs the next one, and the last call the rest of the step; the inputs
+  // hold another micro-batch each time. Errors name the instruction and its source line: kFailed, kPeerFailed, ….
   Status Step(const OnOutput& on_output);
+  // Of the step that comes or has begun: how many micro-batches it takes, and how many of them it has had.
+  int64_t micro_batches() const { return micro_batches_.count; }
+  int64_t micro_batch() const { return micro_batch_; }
 
   // The loss of what the inputs hold, handed to `on_output`, without dropout. Runs only what the loss depends on;
   // parameters, buffers, optimiser states and steps() stay as they are.
@@ -123,6 +128,8 @@ class Executor {
   std::vector<Observer*> observers_;
   bool timed_ = false;
   Whereabouts* whereabouts_ = nullptr;
+  MicroBatches micro_batches_;
+  int64_t micro_batch_ = 0;
   int64_t steps_ = 0;
   int64_t outside_bytes_ = 0;
 };

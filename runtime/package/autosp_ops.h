@@ -10,7 +10,7 @@
 
 namespace autospc {
 
-inline constexpr std::array<std::string_view, 28> kAutospSchemas = {
+inline constexpr std::array<std::string_view, 33> kAutospSchemas = {
     // Conversions between placements. Adjoints: vary <-> all_reduce, first <-> first, shard <->
     // all_gather, all_gather(vary) <-> reduce_scatter, all_to_all <-> all_to_all.
     // R -> V. The same bytes: an alias in the program.
@@ -72,6 +72,17 @@ inline constexpr std::array<std::string_view, 28> kAutospSchemas = {
 
     // Ends no-grad regions: the value, without a derivative. An alias.
     "stop_gradient(Tensor x) -> Tensor",
+
+    // Micro-batches (passes/step/micro_batches.h). x summed over those of a step; of one micro-batch x itself. Its adjoint
+    // is the number `seed`, whatever the cotangent g, which is known at the step's end alone: the gradients that come of
+    // it are summed over micro-batches too and then multiplied by g / seed.
+    "total(Tensor x, float seed) -> Tensor",
+    "total_backward(Tensor g, float seed) -> Tensor",
+    // Instructions between these two run `count` times, each time on the next micro-batch; those before and behind once.
+    "each_micro_batch_(int count) -> ()",
+    "micro_batches_end_() -> ()",
+    // sum += x, of one shape; sum may be of the wider type.
+    "accumulate_(Tensor(a!) sum, Tensor x) -> ()",
 
     // The step. A gradient's sum over ranks, in place; coalesced: of several, dense and of one dtype, at once.
     "all_reduce_(Tensor(a!) x, str op, str axis=\"sp\") -> ()",

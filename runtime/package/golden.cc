@@ -7,6 +7,7 @@
 #include "runtime/base/listing.h"
 #include "runtime/package/dtype.h"
 #include "runtime/package/golden_match.h"
+#include "runtime/package/micro_batches.h"
 #include "runtime/package/ties.h"
 
 namespace autospc {
@@ -36,6 +37,8 @@ class Complaints {
 };
 
 void CheckInputs(const GoldenFile& golden, const program::ProgramT& program, Complaints* complaints) {
+  const int64_t count = MicroBatchesOf(program).count;
+  bool split = count == 1;  // some input holds all micro-batches
   std::map<std::string, const program::TensorT*> wanted;
   for (const auto& input : program.inputs) wanted[input->name] = program.tensors[input->tensor].get();
   for (const GoldenTensor& input : golden.inputs()) {
@@ -44,11 +47,14 @@ void CheckInputs(const GoldenFile& golden, const program::ProgramT& program, Com
       complaints->Add("input '{}': the program has no such input", input.name);
       continue;
     }
-    if (it->second->dtype != input.dtype || it->second->sizes != input.sizes)
-      complaints->Add("input '{}': the program takes {}, the file holds {}", input.name,
+    split = split || it->second->sizes != input.sizes;
+    if (it->second->dtype != input.dtype || MicroBatchOf(input, it->second->sizes, 0, count) == nullptr)
+      complaints->Add("input '{}': the program takes {}{}, the file holds {}", input.name,
+                      count > 1 ? fmt::format("{} micro-batches of ", count) : "",
                       Described(it->second->dtype, it->second->sizes), Described(input.dtype, input.sizes));
     wanted.erase(it);
   }
+  if (!split) complaints->Add("the program's step is {} micro-batches, the file holds the inputs of one", count);
   for (const auto& [name, tensor] : wanted) complaints->Add("input '{}' is missing", name);
 }
 
@@ -118,6 +124,14 @@ Result<GoldenFile> GoldenFile::Open(const std::string& path) {
     }
   }
   return golden;
+}
+
+const std::byte* MicroBatchOf(const GoldenTensor& input, const std::vector<int64_t>& sizes, int64_t index, int64_t count) {
+  if (input.sizes == sizes) return input.data;
+  if (sizes.empty() || input.sizes.size() != sizes.size() || input.sizes[0] != count * sizes[0] ||
+      !std::equal(sizes.begin() + 1, sizes.end(), input.sizes.begin() + 1))
+    return nullptr;
+  return input.data + index * CheckedNumel(sizes).value_or(0) * ByteSize(input.dtype);
 }
 
 Status CheckGolden(const GoldenFile& golden, const program::ProgramT& program) {

@@ -41,8 +41,12 @@ class GoldenFile {
   double loss_ = 0;
 };
 
+// The part of a file's input that is micro-batch `index` of `count`, by the sizes that the program's input has: rows of
+// its first dim, or all of it where it has those sizes already (positions that all share). nullptr: neither fits.
+const std::byte* MicroBatchOf(const GoldenTensor& input, const std::vector<int64_t>& sizes, int64_t index, int64_t count);
+
 // Whether the file is of this program's model, batch and length: every input there with the program's dtype and
-// sizes, every gradient of the file a parameter of the program's (under any of its tied names), every gradient of
+// sizes (of all its micro-batches together, one behind the other along the first dim), every gradient of the file a parameter of the program's (under any of its tied names), every gradient of
 // the program in the file, sizes equal. kBadInput lists all that is not so. To be asked before anything runs.
 Status CheckGolden(const GoldenFile& golden, const program::ProgramT& program);
 

@@ -81,6 +81,7 @@ constexpr std::array kKernels = std::to_array<KernelEntry>({
     {"aten.view_copy.default"},
     {"aten.zeros.default"},
     {"aten.zeros_like.default", true},
+    {"autosp.accumulate_"},
     {"autosp.adamw_"},
     {"autosp.adamw_shard_"},
     {"autosp.all_gather"},
@@ -93,9 +94,11 @@ constexpr std::array kKernels = std::to_array<KernelEntry>({
     {"autosp.attention_backward"},
     {"autosp.clip_coefficient"},
     {"autosp.dropout", true},
+    {"autosp.each_micro_batch_"},
     {"autosp.first", true},
     {"autosp.grad_norm"},
     {"autosp.mask", true},
+    {"autosp.micro_batches_end_"},
     {"autosp.own_block"},
     {"autosp.pad_last", true},
     {"autosp.positions"},
@@ -108,6 +111,8 @@ constexpr std::array kKernels = std::to_array<KernelEntry>({
     {"autosp.sum_of_squares"},
     {"autosp.take"},
     {"autosp.take_backward"},
+    {"autosp.total", true},
+    {"autosp.total_backward", true},
     {"autosp.vary"},
 });
 

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "runtime/package/dtype.h"
+#include "runtime/package/micro_batches.h"
 
 namespace autospc {
 namespace {
@@ -89,6 +90,10 @@ class Validator {
     for (size_t i = 0; i < p_.tensors.size(); ++i) RETURN_IF_ERROR(Tensor(i));
     for (size_t i = 0; i < p_.instructions.size(); ++i) RETURN_IF_ERROR(Instruction(i));
     RETURN_IF_ERROR(Ends());
+    if (Status parts = CheckMicroBatches(p_); !parts.ok()) {
+      parts.error().where = where_;
+      return parts;
+    }
     return Reports();
   }
 

@@ -13,12 +13,14 @@ Result<data::BatchInfo> GoldenBatch::Next(const std::vector<data::InputView>& in
   for (const data::InputView& input : inputs) {
     const auto found = std::find_if(golden_.inputs().begin(), golden_.inputs().end(),
                                     [&](const GoldenTensor& t) { return t.name == input.name; });
-    if (found == golden_.inputs().end() || found->dtype != input.dtype || found->sizes != input.sizes) {
+    const bool there = found != golden_.inputs().end() && found->dtype == input.dtype;
+    const std::byte* data = there ? MicroBatchOf(*found, input.sizes, position_.epoch % micro_batches_, micro_batches_) : nullptr;
+    if (data == nullptr) {
       return Error{Code::kBadInput, fmt::format("the batch has no in.{} of the program's sizes", input.name),
                    golden_.path(), ""};
     }
     const int64_t numel = CheckedNumel(input.sizes).value_or(0);
-    std::memcpy(input.data, found->data, static_cast<size_t>(numel * ByteSize(input.dtype)));
+    std::memcpy(input.data, data, static_cast<size_t>(numel * ByteSize(input.dtype)));
   }
   ASSIGN_OR_RETURN(const data::Places places, data::PlacesOf(contract_, inputs));
   info.tokens = data::CountTokens(contract_, places);
@@ -34,8 +36,10 @@ Status GoldenBatch::Seek(const data::DataPosition& position) {
 Result<int> Compare(Rank* rank, const GoldenFile& golden) {
   const RunOptions& options = rank->options();
   GoldenBatch batch(golden, rank->program());
-  RETURN_IF_ERROR(batch.Next(rank->Inputs()));
-  RETURN_IF_ERROR(rank->Step(options.learning_rate.lr));
+  for (int64_t m = 0; m < rank->micro_batches(); ++m) {
+    RETURN_IF_ERROR(batch.Next(rank->Inputs()));
+    RETURN_IF_ERROR(rank->Step(options.learning_rate.lr));
+  }
   if (!rank->first()) return 0;
   const Capture& capture = rank->capture();
   const program::ProgramT& program = rank->program();

@@ -7,15 +7,16 @@
 #include "runtime/data/batch_source.h"
 #include "runtime/data/contract.h"
 #include "runtime/package/golden.h"
+#include "runtime/package/micro_batches.h"
 #include "runtime/train/rank.h"
 
 namespace autospc::train {
 
-// The file's inputs, every step the same. The golden file outlives it.
+// The file's inputs, every step the same: their micro-batches in order, over and over. The golden file outlives it.
 class GoldenBatch : public data::BatchSource {
  public:
   GoldenBatch(const GoldenFile& golden, const program::ProgramT& program)
-      : golden_(golden), contract_(data::ContractOf(program)) {}
+      : golden_(golden), contract_(data::ContractOf(program)), micro_batches_(MicroBatchesOf(program).count) {}
   // kBadInput: the file lacks an input.
   Result<data::BatchInfo> Next(const std::vector<data::InputView>& inputs) override;
   data::DataPosition position() const override { return position_; }
@@ -24,6 +25,7 @@ class GoldenBatch : public data::BatchSource {
  private:
   const GoldenFile& golden_;
   data::Contract contract_;
+  int64_t micro_batches_;
   data::DataPosition position_;
 };
 

@@ -36,17 +36,22 @@ Status Train(Rank* rank, data::BatchSource* source, const LoopOptions& options,
     StepRecord record;
     record.step = rank->steps() + 1;
     record.lr = options.learning_rate.At(record.step);
-    Stopwatch clock;
-    ASSIGN_OR_RETURN(const data::BatchInfo batch, source->Next(inputs));
-    if (batch.end) {
+    bool over = false;
+    for (int64_t m = 0; m < rank->micro_batches() && !over; ++m) {
+      Stopwatch clock;
+      ASSIGN_OR_RETURN(const data::BatchInfo batch, source->Next(inputs));
+      over = batch.end;
+      if (over) break;
+      record.tokens += batch.tokens;
+      record.data_seconds += clock.Lap();
+      RETURN_IF_ERROR(rank->Step(record.lr));
+      record.seconds += clock.Lap();
+    }
+    if (over) {
       if (rank->first())
         Log(LogLevel::kWarning, fmt::format("the data is over after step {} of {}", record.step - 1, options.steps));
       break;
     }
-    record.tokens = batch.tokens;
-    record.data_seconds = clock.Lap();
-    RETURN_IF_ERROR(rank->Step(record.lr));
-    record.seconds = clock.Lap();
     record.loss = rank->capture().loss();
     record.grad_norm = rank->capture().grad_norm();
     record.outputs = rank->capture().outputs();

@@ -86,11 +86,12 @@ Status Rank::Step(double lr) {
   MyWhereabouts().step.store(executor_->steps() + 1, std::memory_order_relaxed);
   executor_->SetScalar("lr", lr);
   executor_->SetScalar("step", static_cast<double>(executor_->steps() + 1));
-  capture_->BeginStep();
+  if (executor_->micro_batch() == 0) capture_->BeginStep();
+  const int64_t step = executor_->steps() + 1;
   Status status = executor_->Step(capture_->OnOutput());
   if (!numerics_) return status;
   const bool ran = status.ok();
-  status = numerics_->Agree(executor_->steps() + (ran ? 0 : 1), std::move(status), &communicator());
+  status = numerics_->Agree(step, std::move(status), &communicator());
   shared_error_ = ran && !status.ok();
   return status;
 }

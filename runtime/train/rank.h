@@ -41,8 +41,10 @@ class Rank {
   std::vector<data::InputView> Inputs() const;
   // Steps taken, those of the run that this one continues included.
   int64_t steps() const { return executor_->steps(); }
-  // One optimiser step on what the inputs hold. Loss and gradient norm are in capture() afterwards, on every rank.
+  // One optimiser step on what the inputs hold, or the next of its micro_batches(). Loss and gradient norm are in
+  // capture() after the last, on every rank.
   Status Step(double lr);
+  int64_t micro_batches() const { return executor_->micro_batches(); }
   // Whether the error that a step or the loop has ended with is the same on all ranks: one of them says it.
   bool shared_error() const { return shared_error_; }
   void set_shared_error() { shared_error_ = true; }

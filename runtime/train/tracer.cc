@@ -30,8 +30,9 @@ std::array<char, 64> MachineId() {
 Result<std::unique_ptr<Tracer>> Tracer::Start(Rank* rank, const std::string& path, int64_t first, int64_t last) {
   const int64_t done = rank->steps();
   auto tracer = std::unique_ptr<Tracer>(new Tracer(rank, path, done + first, done + last));
-  // Taken now, so that the steps do not wait for memory: an instruction once a step, and what a step accumulates over.
-  tracer->spans_.reserve((rank->program().instructions.size() + 1) * static_cast<size_t>(last - first + 1));
+  // Taken now, so that the steps do not wait for memory: an instruction once a micro-batch, and what a step reads.
+  const auto times = static_cast<size_t>(rank->micro_batches() * (last - first + 1));
+  tracer->spans_.reserve((rank->program().instructions.size() + 1) * times);
   tracer->clocks_.resize(static_cast<size_t>(rank->communicator().size()));
   RETURN_IF_ERROR(tracer->ReadClocks());
   rank->executor().AddObserver(tracer.get());
@@ -66,7 +67,9 @@ void Tracer::After(size_t instruction) {
 Status Tracer::OnStep(const StepRecord& record) {
   if (record.step < first_ || record.step > last_ || spans_.size() == step_begin_) return Ok();
   const int64_t begin = spans_[step_begin_].start;
-  const metrics::Span data{record.step, metrics::Span::kData, begin - static_cast<int64_t>(1e9 * record.data_seconds), begin};
+  // Before the first micro-batch; the others' data are gaps.
+  const double seconds = record.data_seconds / static_cast<double>(rank_->micro_batches());
+  const metrics::Span data{record.step, metrics::Span::kData, begin - static_cast<int64_t>(1e9 * seconds), begin};
   spans_.insert(spans_.begin() + static_cast<int64_t>(step_begin_), data);
   step_begin_ = spans_.size();
   return record.step == last_ ? Write() : Ok();

@@ -66,7 +66,7 @@ Result<ir::Graph> Partitioned(ir::Graph graph, PassContext& context, PassManager
 Result<ir::Graph> Joint(const ir::Graph& partitioned, PassContext& context, PassManager& manager) {
   ASSIGN_OR_RETURN(ir::Graph joint, autodiff::Trace(partitioned));
   RETURN_IF_ERROR(manager.Run(joint, context, {"accumulate-products"}));
-  RETURN_IF_ERROR(manager.Run(joint, context, StepPipeline()));
+  RETURN_IF_ERROR(manager.Run(joint, context, StepPipeline(context)));
   return joint;
 }
 

@@ -62,7 +62,7 @@ inline Result<CompiledGraph> CompileGraph(ir::Graph graph, const Mesh& mesh, con
   options.verify_placements = hooks.verify_placements;
   PassManager step(registry, options);
   RETURN_IF_ERROR(step.Observe(joint, "differentiate"));
-  RETURN_IF_ERROR(step.Run(joint, context, StepPipeline()));
+  RETURN_IF_ERROR(step.Run(joint, context, StepPipeline(context)));
   codegen::LowerOptions lower;
   lower.mesh = mesh;
   lower.has_out = [](const std::string& op) { return OutVariant(op).has_value(); };
