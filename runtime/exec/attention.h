@@ -71,6 +71,9 @@ struct AttentionBackwardArgs : AttentionArgs {
 // kBadInput: sizes, types, head or vector indices that don't fit together, or a workspace that is too small.
 Status CheckAttention(const AttentionArgs& args);
 Status CheckAttentionBackward(const AttentionBackwardArgs& args);
+// The same of all but the workspace, of which other kernels want another size.
+Status CheckAttentionOperands(const AttentionArgs& args);
+Status CheckAttentionBackwardOperands(const AttentionBackwardArgs& args);
 
 // Computes out and lse. The arguments must have passed CheckAttention (once, when a program is loaded).
 void AttentionForward(const AttentionArgs& args);

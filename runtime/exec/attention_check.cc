@@ -43,7 +43,7 @@ Status CheckPredicate(const Predicate& p, const AttentionArgs& args) {
   return Ok();
 }
 
-Status CheckCommon(const AttentionArgs& a, int64_t slice_bytes) {
+Status CheckCommon(const AttentionArgs& a) {
   switch (a.dtype) {
     case c10::ScalarType::Float:
     case c10::ScalarType::Double:
@@ -85,7 +85,10 @@ Status CheckCommon(const AttentionArgs& a, int64_t slice_bytes) {
     }
   }
   if (a.predicate == nullptr) return Bad("no predicate");
-  RETURN_IF_ERROR(CheckPredicate(*a.predicate, a));
+  return CheckPredicate(*a.predicate, a);
+}
+
+Status CheckWorkspace(const AttentionArgs& a, int64_t slice_bytes) {
   if (reinterpret_cast<uintptr_t>(a.workspace.data()) % 64 != 0 ||
       static_cast<int64_t>(a.workspace.size()) < slice_bytes) {
     return Bad(fmt::format("a workspace of {} bytes, not aligned or less than {}", a.workspace.size(), slice_bytes));
@@ -121,17 +124,25 @@ AttentionShape ShapeOf(const AttentionBackwardArgs& a) {
   return s;
 }
 
-Status CheckAttention(const AttentionArgs& args) {
-  return CheckCommon(args, AttentionForwardSliceBytes(ShapeOf(args)));
-}
+Status CheckAttentionOperands(const AttentionArgs& args) { return CheckCommon(args); }
 
-Status CheckAttentionBackward(const AttentionBackwardArgs& args) {
-  RETURN_IF_ERROR(CheckCommon(args, AttentionBackwardSliceBytes(ShapeOf(args))));
+Status CheckAttentionBackwardOperands(const AttentionBackwardArgs& args) {
+  RETURN_IF_ERROR(CheckCommon(args));
   RETURN_IF_ERROR(CheckSizes("grad_out", args.grad_out, args.out.sizes));
   if (args.dq.data != nullptr) RETURN_IF_ERROR(CheckSizes("dq", args.dq, args.q.sizes));
   if (args.dk.data != nullptr) RETURN_IF_ERROR(CheckSizes("dk", args.dk, args.k.sizes));
   if (args.dv.data != nullptr) RETURN_IF_ERROR(CheckSizes("dv", args.dv, args.v.sizes));
   return Ok();
+}
+
+Status CheckAttention(const AttentionArgs& args) {
+  RETURN_IF_ERROR(CheckAttentionOperands(args));
+  return CheckWorkspace(args, AttentionForwardSliceBytes(ShapeOf(args)));
+}
+
+Status CheckAttentionBackward(const AttentionBackwardArgs& args) {
+  RETURN_IF_ERROR(CheckAttentionBackwardOperands(args));
+  return CheckWorkspace(args, AttentionBackwardSliceBytes(ShapeOf(args)));
 }
 
 }  // namespace autospc::exec

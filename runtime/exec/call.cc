@@ -71,23 +71,23 @@ program::DType ToDType(c10::ScalarType type) {
   return program::DType::Float32;
 }
 
-const KernelTable& KernelTable::Get() {
-  static const KernelTable* const table = [] {
+const KernelTable& KernelTable::Get(KernelSet set) {
+  const auto make = [](std::initializer_list<void (*)(KernelTable*)> own) {
     auto* t = new KernelTable;
-    AddCreationKernels(t);
-    AddCopyKernels(t);
-    AddArithmeticKernels(t);
-    AddProductKernels(t);
-    AddIndexKernels(t);
-    AddNormKernels(t);
-    AddCollectiveKernels(t);
-    AddPlacementKernels(t);
-    AddStepKernels(t);
-    AddCoalescedKernels(t);
-    AddAttentionKernels(t);
+    for (auto* add : {&AddCreationKernels, &AddCopyKernels, &AddArithmeticKernels, &AddProductKernels, &AddIndexKernels,
+                      &AddCollectiveKernels, &AddPlacementKernels, &AddMicroBatchKernels}) {
+      add(t);
+    }
+    for (auto* add : own) add(t);
     return t;
-  }();
-  return *table;
+  };
+  static const KernelTable* const host =
+      make({&AddHostProductKernels, &AddHostIndexKernels, &AddHostPlacementKernels, &AddNormKernels, &AddStepKernels,
+            &AddCoalescedKernels, &AddAttentionKernels});
+  static const KernelTable* const portable =
+      make({&AddPortableProductKernels, &AddPortableIndexKernels, &AddPortablePlacementKernels, &AddPortableNormKernels,
+            &AddPortableStepKernels, &AddPortableCoalescedKernels, &AddPortableAttentionKernels});
+  return set == KernelSet::kHost ? *host : *portable;
 }
 
 const KernelMaker* KernelTable::Find(std::string_view op) const {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <c10/core/Device.h>
 #include <c10/core/Scalar.h>
 #include <c10/core/ScalarType.h>
 
@@ -30,6 +31,11 @@ struct Group {
   Communicator* communicator = nullptr;  // of `size` ranks; may be null where that is 1
 };
 
+// The kernels of our own come in two sets. The host's go through memory by pointers and take their scratch from the plan
+// to the byte. The portable ones are made of LibTorch's ops alone, so that they run wherever its tensors are: on a GPU,
+// and for tests on the host.
+enum class KernelSet : uint8_t { kHost, kPortable };
+
 // What differs from rank to rank and from step to step.
 struct Context {
   int rank = 0;  // of all
@@ -38,6 +44,8 @@ struct Context {
   Group sp, dp;
   uint64_t seed = 0;    // of dropout, in this step
   bool dropout = true;  // false: nothing is dropped (evaluation)
+  c10::Device device = c10::Device(c10::DeviceType::CPU);  // where operands, results and workspaces lie
+  KernelSet kernels = KernelSet::kHost;
 
   Group GroupOf(Axis axis) const {
     return axis == Axis::kSp ? sp : axis == Axis::kDp ? dp : Group{rank, world_size, communicator};
@@ -56,7 +64,7 @@ struct Call {
   Group ranks;                      // see group()
   std::vector<CallArg> args;        // in schema order
   std::vector<at::Tensor> outputs;  // views of the planned buffers; undefined where nobody wants the result
-  std::span<std::byte> workspace;   // empty if none was planned
+  std::span<std::byte> workspace;   // on the device; empty if none was planned
 
   bool Has(size_t i) const { return i < args.size() && args[i].arg->kind != program::ArgKind::None; }
   // An argument that the program leaves out throws std::out_of_range.
@@ -86,7 +94,8 @@ Error Misshapen(const Call& call, std::string_view what);
 // A tensor of so many elements; what kernels ask of numbers that they read or write through a pointer.
 inline bool HasElements(const at::Tensor& t, int64_t count) { return t.defined() && t.numel() == count; }
 
-// Runs the instruction. Tensors that it allocates come from the call's workspace. It may throw c10::Error.
+// Runs the instruction, or on a device other than the host queues its work on the current stream. Tensors that a host
+// kernel allocates come from the call's workspace. It may throw c10::Error.
 using Kernel = std::function<Status()>;
 // Makes the kernel of a call, which outlives it. kBadInput for arguments that don't fit.
 using KernelMaker = std::function<Result<Kernel>(const Call& call)>;
@@ -95,7 +104,7 @@ using KernelMaker = std::function<Result<Kernel>(const Call& call)>;
 // place. runtime/package/kernels.cc lists the same names for the compiler; a test holds them together.
 class KernelTable {
  public:
-  static const KernelTable& Get();
+  static const KernelTable& Get(KernelSet set = KernelSet::kHost);
   const KernelMaker* Find(std::string_view op) const;
   const std::map<std::string_view, KernelMaker>& all() const { return makers_; }
 
@@ -109,16 +118,31 @@ class KernelTable {
   std::map<std::string_view, KernelMaker> makers_;
 };
 
+// Kernels of both sets.
 void AddCreationKernels(KernelTable* table);    // kernels_creation.cc: zeros, full, arange, …
 void AddCopyKernels(KernelTable* table);        // kernels_copy.cc: clone, slice_backward, constant_pad_nd, …
 void AddArithmeticKernels(KernelTable* table);  // kernels_arithmetic.cc: scalar overloads, relu, logsumexp, …
 void AddProductKernels(KernelTable* table);     // kernels_product.cc: addmm, baddbmm
-void AddIndexKernels(KernelTable* table);       // kernels_index.cc: embedding and its backward, index_put, …
-void AddNormKernels(KernelTable* table);        // kernels_norm.cc: layer norm and its backward
+void AddIndexKernels(KernelTable* table);       // kernels_index.cc: embedding, index_put, …
 void AddCollectiveKernels(KernelTable* table);  // kernels_collective.cc: all_reduce, all_to_all, …
-void AddPlacementKernels(KernelTable* table);   // kernels_placement.cc: mask, shard, positions, dropout, …
-void AddStepKernels(KernelTable* table);        // kernels_step.cc: grad_norm, adamw_, sgd_
-void AddCoalescedKernels(KernelTable* table);   // kernels_coalesced.cc: collectives over many tensors at once
-void AddAttentionKernels(KernelTable* table);   // kernels_attention.cc
+void AddPlacementKernels(KernelTable* table);   // kernels_placement.cc: mask, take, …
+void AddMicroBatchKernels(KernelTable* table);  // kernels_micro_batches.cc: accumulate_, total, …
+
+// The host's. Each has a portable counterpart below, of the same ops.
+void AddHostProductKernels(KernelTable* table);    // kernels_product.cc: 16-bit products in float32
+void AddHostIndexKernels(KernelTable* table);      // kernels_index.cc: embedding's backward pass
+void AddHostPlacementKernels(KernelTable* table);  // kernels_placement.cc: positions, dropout
+void AddNormKernels(KernelTable* table);           // kernels_norm.cc: layer norm and its backward
+void AddStepKernels(KernelTable* table);           // kernels_step.cc: grad_norm, adamw_, sgd_
+void AddCoalescedKernels(KernelTable* table);      // kernels_coalesced.cc: collectives over many tensors at once
+void AddAttentionKernels(KernelTable* table);      // kernels_attention.cc
+
+void AddPortableProductKernels(KernelTable* table);    // portable_product.cc
+void AddPortableIndexKernels(KernelTable* table);      // portable_index.cc
+void AddPortablePlacementKernels(KernelTable* table);  // portable_placement.cc
+void AddPortableNormKernels(KernelTable* table);       // portable_norm.cc
+void AddPortableStepKernels(KernelTable* table);       // portable_step.cc
+void AddPortableCoalescedKernels(KernelTable* table);  // portable_coalesced.cc
+void AddPortableAttentionKernels(KernelTable* table);  // portable_attention.cc
 
 }  // namespace autospc::exec

@@ -1,8 +1,10 @@
 // The loss alone: the part of a step that it depends on.
 #include <ATen/core/LegacyTypeDispatch.h>
+#include <ATen/ops/empty_like.h>
+#include <c10/core/DeviceGuard.h>
 
 #include <algorithm>
-#include <cstring>
+#include <optional>
 #include <vector>
 
 #include "runtime/exec/executor.h"
@@ -14,8 +16,7 @@ struct Executor::Evaluation {
   int output = -1;                   // the loss
   std::vector<size_t> instructions;  // in order
   struct Kept {                      // a persistent storage that they write
-    int storage = -1;
-    std::vector<std::byte> bytes;
+    at::Tensor bytes, copy;  // on the device
   };
   std::vector<Kept> kept;
 };
@@ -75,8 +76,8 @@ Status Executor::MakeEvaluation() {
   std::reverse(evaluation->instructions.begin(), evaluation->instructions.end());
   for (size_t s = 0; s < storages_.size(); ++s) {
     if (!written[s] || program_->storages[s]->arena_offset >= 0) continue;
-    evaluation->kept.push_back(
-        {static_cast<int>(s), std::vector<std::byte>(static_cast<size_t>(program_->storages[s]->bytes))});
+    const at::Tensor bytes = TensorAt(context_.device, storages_[s], {program_->storages[s]->bytes}, {1}, at::kByte);
+    evaluation->kept.push_back({bytes, at::empty_like(bytes)});
   }
   evaluation_ = std::move(evaluation);
   return Ok();
@@ -85,8 +86,8 @@ Status Executor::MakeEvaluation() {
 Status Executor::Evaluate(const OnOutput& on_output) {
   if (!evaluation_) RETURN_IF_ERROR(MakeEvaluation());
   at::AutoDispatchBelowADInplaceOrView no_autograd;
-  for (Evaluation::Kept& kept : evaluation_->kept)
-    std::memcpy(kept.bytes.data(), storages_[kept.storage], kept.bytes.size());
+  const c10::OptionalDeviceGuard here(on_host() ? std::nullopt : std::optional<c10::Device>(context_.device));
+  for (Evaluation::Kept& kept : evaluation_->kept) kept.copy.copy_(kept.bytes);
   context_.dropout = false;
   Status status = Ok();
   for (size_t n : evaluation_->instructions) {
@@ -94,12 +95,12 @@ Status Executor::Evaluate(const OnOutput& on_output) {
     if (!status.ok()) break;
   }
   context_.dropout = true;
+  if (status.ok()) status = Settle();
   if (status.ok()) {
     const program::OutputT& loss = *program_->outputs[evaluation_->output];
     status = on_output(loss, tensors_[loss.tensor]);
   }
-  for (Evaluation::Kept& kept : evaluation_->kept)
-    std::memcpy(storages_[kept.storage], kept.bytes.data(), kept.bytes.size());
+  for (Evaluation::Kept& kept : evaluation_->kept) kept.bytes.copy_(kept.copy);
   return status;
 }
 

@@ -2,7 +2,8 @@
 
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/from_blob.h>
+#include <c10/core/DeviceGuard.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 #include <c10/util/Exception.h>
 #include <time.h>
 
@@ -66,6 +67,11 @@ std::optional<Axis> AxisOf(const program::InstructionT& instruction) {
   return ParseAxis(instruction.args[*at]->s);
 }
 
+// For a guard that makes it the current device; the host needs none.
+std::optional<c10::Device> ToGuard(c10::Device device) {
+  return device.is_cpu() ? std::nullopt : std::optional<c10::Device>(device);
+}
+
 bool IsUpdate(OutputKind kind) {
   return kind == OutputKind::BufferUpdate || kind == OutputKind::ParameterUpdate || kind == OutputKind::StateUpdate;
 }
@@ -88,7 +94,14 @@ Result<std::unique_ptr<Executor>> Executor::Create(std::shared_ptr<const program
   executor->context_.seed = options.seed;
   RETURN_IF_ERROR(CheckMicroBatches(*executor->program_));
   executor->micro_batches_ = MicroBatchesOf(*executor->program_);
+  executor->context_.device = options.device;
+  if (!options.device.is_cpu() || options.portable_kernels) executor->context_.kernels = KernelSet::kPortable;
+  if (options.communicator != nullptr && options.communicator->device().type() != options.device.type()) {
+    return Error{Code::kBadInput, fmt::format("the ranks communicate on {}, and this one works on {}",
+                                              options.communicator->device().str(), options.device.str()), "", "this is a bug"};
+  }
   RETURN_IF_ERROR(executor->MakeGroups(options));
+  const c10::OptionalDeviceGuard here(ToGuard(options.device));
   try {
     RETURN_IF_ERROR(executor->MakeStorages(options));
     RETURN_IF_ERROR(executor->MakeTensors());
@@ -133,7 +146,7 @@ Status Executor::MakeGroups(const ExecutorOptions& options) {
 
 Status Executor::MakeStorages(const ExecutorOptions& options) {
   if (program_->arena_bytes < 0) return Malformed("the arena's size is negative");
-  ASSIGN_OR_RETURN(arena_, Region::Map(program_->arena_bytes, "the arena"));
+  ASSIGN_OR_RETURN(arena_, DeviceRegion::Allocate(options.device, program_->arena_bytes, "the arena"));
   for (size_t i = 0; i < program_->storages.size(); ++i) {
     const program::StorageT& s = *program_->storages[i];
     if (s.bytes < 0) return Malformed(fmt::format("storage {} has a negative size", i));
@@ -145,11 +158,11 @@ Status Executor::MakeStorages(const ExecutorOptions& options) {
       storages_.push_back(arena_.data() + s.arena_offset);
       continue;
     }
-    if (const auto it = options.external.find(static_cast<int>(i)); it != options.external.end()) {
+    if (const auto it = options.external.find(static_cast<int>(i)); on_host() && it != options.external.end()) {
       storages_.push_back(it->second);
       continue;
     }
-    ASSIGN_OR_RETURN(Region region, Region::Map(s.bytes, s.name.c_str()));
+    ASSIGN_OR_RETURN(DeviceRegion region, DeviceRegion::Allocate(options.device, s.bytes, s.name.c_str()));
     storages_.push_back(region.data());
     own_.push_back(std::move(region));
   }
@@ -167,7 +180,7 @@ Status Executor::MakeTensors() {
       return Malformed(fmt::format("tensor {} ({}) reaches outside its storage", i, t.name));
     }
     void* data = static_cast<std::byte*>(storages_[t.storage]) + t.byte_offset;
-    tensors_.push_back(at::from_blob(data, t.sizes, t.strides, at::TensorOptions().dtype(ToScalarType(t.dtype))));
+    tensors_.push_back(TensorAt(context_.device, data, t.sizes, t.strides, ToScalarType(t.dtype)));
   }
   return Ok();
 }
@@ -206,7 +219,7 @@ Status Executor::MakeCalls() {
     if (!axis) return Locate(Malformed("its last argument is no axis of the mesh"), n);
     call->ranks = context_.GroupOf(*axis);
     if (Status fits = CheckCall(*call); !fits.ok()) return Locate(std::move(fits).error(), n);
-    if (const KernelMaker* maker = KernelTable::Get().Find(ins.op)) {
+    if (const KernelMaker* maker = KernelTable::Get(context_.kernels).Find(ins.op)) {
       Result<Kernel> kernel = (*maker)(*call);
       if (!kernel.ok()) return Locate(std::move(kernel).error(), n);
       kernels_.push_back(std::move(kernel).value());
@@ -310,13 +323,19 @@ Status Executor::RunInstruction(size_t index) {
   if (whereabouts_ != nullptr)
     whereabouts_->instruction.store(static_cast<int32_t>(index), std::memory_order_relaxed);
   try {
-    WorkspaceScope scope(calls_[index]->workspace);
+    // Portable kernels cut their workspace themselves, and a device's is not for what LibTorch allocates on the host.
+    const bool served = context_.kernels == KernelSet::kHost;
+    WorkspaceScope scope(served ? calls_[index]->workspace : std::span<std::byte>());
     Status status = kernels_[index]();
     if (!status.ok()) return Locate(std::move(status).error(), index);
     // LibTorch resizes a result that has not the shape it makes. What was checked at load holds for the planned shapes.
     if (!KeepsShapes(index)) {
       return Locate(Error{Code::kBadInput, "it makes another shape than the plan has", "", "compile the model again"}, index);
     }
+  } catch (const c10::OutOfMemoryError& e) {
+    return Locate(Error{Code::kDoesNotFit, e.what_without_backtrace(), "",
+                        on_host() ? "" : "kernels there take scratch beside the arena: compile with a lower --memory-budget or more --ranks"},
+                  index);
   } catch (const c10::Error& e) {
     return Locate(Error{Code::kFailed, e.what_without_backtrace(), "", ""}, index);
   } catch (const std::exception& e) {
@@ -325,9 +344,23 @@ Status Executor::RunInstruction(size_t index) {
   return Ok();
 }
 
+Status Executor::Settle() const {
+  if (on_host()) return Ok();
+  if (context_.communicator != nullptr) return context_.communicator->Wait();
+  try {
+    c10::impl::VirtualGuardImpl(context_.device.type()).synchronizeDevice(context_.device.index());
+  } catch (const std::exception& e) {
+    return Error{Code::kFailed, fmt::format("{} failed: {}", context_.device.str(), e.what()), "", ""};
+  }
+  return Ok();
+}
+
 Status Executor::Step(const OnOutput& on_output) {
   at::AutoDispatchBelowADInplaceOrView no_autograd;
+  const c10::OptionalDeviceGuard here(ToGuard(context_.device));
   CountingScope counting;
+  ResetPeak(context_.device);
+  const DeviceUse held = UseOf(context_.device);
   const int64_t before = OutsideAllocations().outside_bytes;
   const bool first = micro_batch_ == 0, last = micro_batch_ + 1 == micro_batches_.count;
   const size_t begin = first ? 0 : static_cast<size_t>(micro_batches_.begin);
@@ -338,7 +371,10 @@ Status Executor::Step(const OnOutput& on_output) {
     for (int i : outputs_after_[slot]) {
       const program::OutputT& out = *program_->outputs[i];
       const at::Tensor& value = tensors_[out.tensor];
-      if (on_output) RETURN_IF_ERROR(on_output(out, value));
+      if (on_output) {
+        RETURN_IF_ERROR(Settle());
+        RETURN_IF_ERROR(on_output(out, value));
+      }
       if (updates_[i]) (updates_[i]->stash.defined() ? updates_[i]->stash : updates_[i]->target).copy_(value);
     }
     return Ok();
@@ -351,6 +387,7 @@ Status Executor::Step(const OnOutput& on_output) {
       const double busy = ThreadSeconds();
       const auto start = std::chrono::steady_clock::now();
       RETURN_IF_ERROR(RunInstruction(n));
+      RETURN_IF_ERROR(Settle());
       busy_[n] = std::min(busy_[n], ThreadSeconds() - busy);
       const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
       times_[n] += seconds;
@@ -358,6 +395,7 @@ Status Executor::Step(const OnOutput& on_output) {
     } else {
       RETURN_IF_ERROR(RunInstruction(n));
     }
+    if (!observers_.empty()) RETURN_IF_ERROR(Settle());
     for (Observer* observer : observers_) observer->After(n);
     if (const int64_t now = OutsideAllocations().outside_bytes; now != outside) {
       outside_by_instruction_[n] += now - outside;
@@ -368,10 +406,11 @@ Status Executor::Step(const OnOutput& on_output) {
   for (const auto& update : updates_) {
     if (update && update->stash.defined()) update->target.copy_(update->stash);
   }
+  RETURN_IF_ERROR(Settle());
   if (whereabouts_ != nullptr) whereabouts_->instruction.store(-1, std::memory_order_relaxed);
   micro_batch_ = last ? 0 : micro_batch_ + 1;
   if (last) ++steps_;
-  outside_bytes_ = OutsideAllocations().outside_bytes - before;
+  outside_bytes_ = on_host() ? OutsideAllocations().outside_bytes - before : UseOf(context_.device).peak - held.now;
   return Ok();
 }
 

@@ -17,8 +17,8 @@
 #include "runtime/base/result.h"
 #include "runtime/base/whereabouts.h"
 #include "runtime/exec/call.h"
+#include "runtime/exec/device_memory.h"
 #include "runtime/exec/library_kernel.h"
-#include "runtime/exec/region.h"
 #include "runtime/package/micro_batches.h"
 #include "runtime/package/program_generated.h"
 
@@ -29,8 +29,12 @@ struct ExecutorOptions {
   Communicator* communicator = nullptr;  // of program.world_size ranks; must outlive the executor
   uint64_t seed = 0;                     // of dropout; each step draws anew from it
   Whereabouts* whereabouts = nullptr;    // where it writes the instruction it is at; one that fails stays written
+  // Where the arena, the persistent storages and the kernels are. Another device than the host is one that LibTorch has the
+  // libraries of, and the communicator's; its kernels are the portable set.
+  c10::Device device = c10::Device(c10::DeviceType::CPU);
+  bool portable_kernels = false;  // on the host too: for tests
   // Memory of persistent storages that lies elsewhere (weights in a mapped file), by storage index, aligned
-  // to their elements, writable if the program updates them. The others start as zero pages of our own.
+  // to their elements, writable if the program updates them; on the host alone. The others start as zeros of our own.
   std::map<int, void*> external;
 };
 
@@ -53,7 +57,11 @@ class Executor {
   const program::ProgramT& program() const { return *program_; }
   const Context& context() const { return context_; }
 
-  // A tensor of the program: a view of the memory that the step reads and writes.
+  c10::Device device() const { return context_.device; }
+  // Returns when all that was queued on the device is done; at once on the host. Errors of the device and of peers.
+  Status Settle() const;
+
+  // A tensor of the program: a view of the memory that the step reads and writes, on the device.
   const at::Tensor& tensor(int index) const { return tensors_[index]; }
   void* storage(int index) const { return storages_[index]; }
   // The persistent storage of that kind and name, or -1.
@@ -61,7 +69,7 @@ class Executor {
   // Writes a step-time scalar ("lr", "step"); nothing if the program has none of that name.
   void SetScalar(std::string_view name, double value);
 
-  // Called when an output is final: its memory may be used again afterwards.
+  // Called when an output is final and there to be read: its memory may be used again afterwards.
   using OnOutput = std::function<Status(const program::OutputT& output, const at::Tensor& value)>;
   // Runs the step and then brings updated buffers to their persistent places. Of a step of several micro-batches
   // (runtime/package/micro_batches.h) each call runs the next one, and the last call the rest of the step; the inputs
@@ -78,9 +86,10 @@ class Executor {
   int64_t steps() const { return steps_; }
   // A run that goes on where another stopped after so many steps draws its dropout from there.
   void ResumeAt(int64_t steps) { steps_ = steps; }
-  // Tensor bytes allocated outside the arena in the last step, by the whole process.
+  // Tensor bytes allocated outside the arena in the last step, by the whole process: on the host their sum, on another
+  // device the most that LibTorch's allocator held at a time (kernels there take scratch from it: README.md).
   int64_t OutsideBytes() const { return outside_bytes_; }
-  // The same of each instruction, all steps together: names what OutsideBytes counts.
+  // The same of each instruction, all steps together: names what OutsideBytes counts. The host's alone.
   const std::vector<int64_t>& outside_by_instruction() const { return outside_by_instruction_; }
   // Who sees the steps from now on, besides those who do already; outlives them. Steps without observers pay nothing.
   void AddObserver(Observer* observer) { observers_.push_back(observer); }
@@ -108,13 +117,14 @@ class Executor {
   Status RunInstruction(size_t index);
   bool KeepsShapes(size_t index) const;  // of what the instruction has written to
   Error Locate(Error error, size_t index) const;
+  bool on_host() const { return context_.device.is_cpu(); }
 
   std::shared_ptr<const program::ProgramT> program_;
   Context context_;
   std::unique_ptr<Communicator> sp_, dp_;  // of a mesh with both axes; else the one group is the world
   uint64_t seed_ = 0;
-  Region arena_;
-  std::vector<Region> own_;      // persistent storages of our own
+  DeviceRegion arena_;
+  std::vector<DeviceRegion> own_;  // persistent storages of our own
   std::vector<void*> storages_;  // by storage index
   std::vector<at::Tensor> tensors_;
   std::vector<std::unique_ptr<Call>> calls_;

@@ -2,26 +2,17 @@
 #include <algorithm>
 #include <memory>
 
-#include "runtime/exec/attention.h"
+#include "runtime/exec/attention_call.h"
 #include "runtime/exec/call.h"
 
 namespace autospc::exec {
 namespace {
 
-// What the views of one call point into. Lives as long as its kernel.
-struct Attention {
-  Predicate predicate;
-  std::vector<AttentionVector> vectors;
-  std::vector<int> kv_heads;
-  std::vector<int64_t> global_heads;
-  AttentionBackwardArgs args;  // the forward pass uses its first half
-};
-
 AttentionView MaybeView(const at::Tensor& t) { return t.defined() ? ViewOf(t) : AttentionView{}; }
 
 // From the call's arguments `q` (index of q) and `rest` (index of the predicate) on.
-Result<std::shared_ptr<Attention>> Resolve(const Call& c, size_t q, size_t rest) {
-  auto a = std::make_shared<Attention>();
+Result<std::shared_ptr<AttentionCall>> Resolve(const Call& c, size_t q, size_t rest) {
+  auto a = std::make_shared<AttentionCall>();
   ASSIGN_OR_RETURN(a->predicate, Predicate::Parse(c.String(rest)));
   for (const at::Tensor& t : c.Tensors(q + 3)) a->vectors.push_back(VectorOf(t));
   AttentionBackwardArgs& args = a->args;
@@ -68,11 +59,34 @@ Status CheckTypes(const Call& c, size_t q, std::initializer_list<const at::Tenso
   return good ? Ok() : Status(Misshapen(c, "operands and results of different types, or a log-sum-exp that is not one a row"));
 }
 
-Result<Kernel> MakeForward(const Call& c) {
+}  // namespace
+
+Result<std::shared_ptr<AttentionCall>> ResolveAttention(const Call& c) {
   RETURN_IF_ERROR(CheckTypes(c, 0, {&c.outputs[0]}, c.outputs[1]));
   ASSIGN_OR_RETURN(auto a, Resolve(c, 0, 4));
   a->args.out = ViewOf(c.outputs[0]);
   a->args.lse = c.outputs[1].data_ptr();
+  RETURN_IF_ERROR(CheckAttentionOperands(a->args));
+  return a;
+}
+
+Result<std::shared_ptr<AttentionCall>> ResolveAttentionBackward(const Call& c) {
+  RETURN_IF_ERROR(CheckTypes(c, 1, {&c.Tensor(0), &c.Tensor(5), &c.outputs[0], &c.outputs[1], &c.outputs[2]}, c.Tensor(6)));
+  ASSIGN_OR_RETURN(auto a, Resolve(c, 1, 7));
+  a->args.out = ViewOf(c.Tensor(5));
+  a->args.lse = c.Tensor(6).data_ptr();
+  a->args.grad_out = ViewOf(c.Tensor(0));
+  a->args.dq = MaybeView(c.outputs[0]);
+  a->args.dk = MaybeView(c.outputs[1]);
+  a->args.dv = MaybeView(c.outputs[2]);
+  RETURN_IF_ERROR(CheckAttentionBackwardOperands(a->args));
+  return a;
+}
+
+namespace {
+
+Result<Kernel> MakeForward(const Call& c) {
+  ASSIGN_OR_RETURN(auto a, ResolveAttention(c));
   RETURN_IF_ERROR(CheckAttention(a->args));
   return Kernel([a, context = c.context, p = a->args.dropout_p]() -> Status {
     a->args.seed = context->seed;
@@ -83,14 +97,7 @@ Result<Kernel> MakeForward(const Call& c) {
 }
 
 Result<Kernel> MakeBackward(const Call& c) {
-  RETURN_IF_ERROR(CheckTypes(c, 1, {&c.Tensor(0), &c.Tensor(5), &c.outputs[0], &c.outputs[1], &c.outputs[2]}, c.Tensor(6)));
-  ASSIGN_OR_RETURN(auto a, Resolve(c, 1, 7));
-  a->args.out = ViewOf(c.Tensor(5));
-  a->args.lse = c.Tensor(6).data_ptr();
-  a->args.grad_out = ViewOf(c.Tensor(0));
-  a->args.dq = MaybeView(c.outputs[0]);
-  a->args.dk = MaybeView(c.outputs[1]);
-  a->args.dv = MaybeView(c.outputs[2]);
+  ASSIGN_OR_RETURN(auto a, ResolveAttentionBackward(c));
   RETURN_IF_ERROR(CheckAttentionBackward(a->args));
   return Kernel([a, context = c.context]() -> Status {
     a->args.seed = context->seed;

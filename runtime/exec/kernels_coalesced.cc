@@ -10,6 +10,7 @@
 #include "runtime/dist/communicator.h"
 #include "runtime/exec/blocks.h"
 #include "runtime/exec/call.h"
+#include "runtime/exec/kernel_checks.h"
 #include "runtime/package/coalesced.h"
 
 namespace autospc::exec {
@@ -125,8 +126,6 @@ Status OwnBlock(const Call& c) {
   return Ok();
 }
 
-Error Misshapen(std::string what) { return {Code::kBadInput, std::move(what), "", "compile the model again"}; }
-
 // Each result is contiguous and as long as its operand's block.
 Status CheckBlocks(const Call& call, const std::vector<at::Tensor>& xs) {
   const int64_t ranks = call.context->world_size;
@@ -136,40 +135,35 @@ Status CheckBlocks(const Call& call, const std::vector<at::Tensor>& xs) {
     right = xs[i].defined() && xs[i].scalar_type() == xs[0].scalar_type() && out.defined() && out.is_contiguous() &&
             out.scalar_type() == xs[i].scalar_type() && out.numel() == BlockLength(xs[i].numel(), ranks);
   }
-  return right ? Ok() : Status(Misshapen("a rank's block has another length or type than its tensor gives it"));
+  return right ? Ok() : Status(Misshapen(call, "a rank's block has another length or type than its tensor gives it"));
 }
 
-KernelMaker Checked(Status (*check)(const Call&), Status (*run)(const Call&)) {
-  return [=](const Call& call) -> Result<Kernel> {
-    RETURN_IF_ERROR(check(call));
-    return Kernel([run, c = &call] { return run(*c); });
-  };
-}
+}  // namespace
 
 Status CheckReduced(const Call& call) {
   const std::vector<at::Tensor>& xs = call.Tensors(0);
   for (const at::Tensor& x : xs) {
     if (x.defined() && x.is_non_overlapping_and_dense() && x.scalar_type() == xs[0].scalar_type()) continue;
-    return Misshapen("a bucket of gradients must be dense and of one type");
+    return Misshapen(call, "a bucket of gradients must be dense and of one type");
   }
-  return xs.empty() ? Status(Misshapen("a bucket without gradients")) : Ok();
+  return xs.empty() ? Status(Misshapen(call, "a bucket without gradients")) : Ok();
 }
 
 Status CheckGathered(const Call& call) {
   for (const at::Tensor& x : call.Tensors(0)) {
-    if (!x.defined() || !x.is_contiguous()) return Misshapen("parameters that ranks share must be row-major");
+    if (!x.defined() || !x.is_contiguous()) return Misshapen(call, "parameters that ranks share must be row-major");
   }
   return Ok();
 }
 
-}  // namespace
+Status CheckScattered(const Call& call) { return CheckBlocks(call, call.Tensors(0)); }
+Status CheckOwnBlock(const Call& call) { return CheckBlocks(call, {call.Tensor(0)}); }
 
 void AddCoalescedKernels(KernelTable* table) {
-  table->Add("autosp.all_reduce_coalesced_", Checked(&CheckReduced, &AllReduceCoalesced));
-  table->Add("autosp.reduce_scatter_coalesced",
-             Checked([](const Call& c) { return CheckBlocks(c, c.Tensors(0)); }, &ReduceScatterCoalesced));
-  table->Add("autosp.all_gather_coalesced_", Checked(&CheckGathered, &AllGatherCoalesced));
-  table->Add("autosp.own_block", Checked([](const Call& c) { return CheckBlocks(c, {c.Tensor(0)}); }, &OwnBlock));
+  table->Add("autosp.all_reduce_coalesced_", &CheckReduced, &AllReduceCoalesced);
+  table->Add("autosp.reduce_scatter_coalesced", &CheckScattered, &ReduceScatterCoalesced);
+  table->Add("autosp.all_gather_coalesced_", &CheckGathered, &AllGatherCoalesced);
+  table->Add("autosp.own_block", &CheckOwnBlock, &OwnBlock);
 }
 
 }  // namespace autospc::exec

@@ -1,19 +1,14 @@
 // Conversions between placements that move bytes between ranks. Buffers that the transport reads and writes
 // are cut from the instruction's workspace (runtime/package/kernels.cc has the formulas).
-#include <ATen/ops/empty.h>
-
 #include <algorithm>
 
 #include "runtime/dist/tensor_collectives.h"
 #include "runtime/base/alignment.h"
 #include "runtime/exec/call.h"
+#include "runtime/exec/scratch.h"
 
 namespace autospc::exec {
 namespace {
-
-at::Tensor Staging(at::IntArrayRef sizes, const at::Tensor& like) {
-  return at::empty(sizes, at::TensorOptions().dtype(like.scalar_type()));
-}
 
 // x with a leading dim of `count`: [count, x's sizes with `rows` along `dim`].
 std::vector<int64_t> Pieces(int64_t count, at::IntArrayRef sizes, int64_t dim, int64_t rows) {
@@ -51,15 +46,15 @@ void Join(const at::Tensor& by_rank, int64_t dim, int64_t block, int64_t valid, 
 bool IsDense(const at::Tensor& t) { return t.is_non_overlapping_and_dense(); }
 
 
-// `taken`: bytes of the workspace that are in use already.
-Status ReduceInPlace(const Call& c, const at::Tensor& x, std::string_view op_name, int64_t taken = 0) {
+// `scratch` is what of the workspace is not in use already.
+Status ReduceInPlace(const Call& c, CallScratch* scratch, const at::Tensor& x, std::string_view op_name) {
   ASSIGN_OR_RETURN(const ReduceOp op, ParseReduceOp(op_name));
   Communicator& comm = *c.group().communicator;
   // What the plan gave, in whole elements; at least what one round needs.
   const int64_t staging_bytes =
       std::max<int64_t>(comm.MinStaging(x.scalar_type()),
-                        std::min<int64_t>(static_cast<int64_t>(c.workspace.size()) - taken, Aligned(Bytes(x))));
-  const at::Tensor staging = at::empty({staging_bytes}, at::TensorOptions().dtype(at::kByte));
+                        std::min<int64_t>(scratch->left(), Aligned(static_cast<int64_t>(x.nbytes()))));
+  const at::Tensor staging = scratch->Take({staging_bytes}, at::kByte);
   return autospc::AllReduce(comm, x, op, staging);
 }
 
@@ -67,17 +62,19 @@ Status AllReduce(const Call& c) {
   const at::Tensor& out = c.outputs[0];
   if (out.data_ptr() != c.Tensor(0).data_ptr()) out.copy_(c.Tensor(0));
   if (c.group().size == 1) return Ok();
-  if (IsDense(out)) return ReduceInPlace(c, out, c.String(1));
-  at::Tensor dense = Staging(out.sizes(), out);
+  CallScratch scratch(c);
+  if (IsDense(out)) return ReduceInPlace(c, &scratch, out, c.String(1));
+  at::Tensor dense = scratch.Take(out.sizes(), out.scalar_type());
   dense.copy_(out);
-  RETURN_IF_ERROR(ReduceInPlace(c, dense, c.String(1), Aligned(Bytes(dense))));
+  RETURN_IF_ERROR(ReduceInPlace(c, &scratch, dense, c.String(1)));
   out.copy_(dense);
   return Ok();
 }
 
 Status AllReduceInPlace(const Call& c) {
   if (c.group().size == 1) return Ok();
-  return ReduceInPlace(c, c.Tensor(0), c.String(1));
+  CallScratch scratch(c);
+  return ReduceInPlace(c, &scratch, c.Tensor(0), c.String(1));
 }
 
 // x, dim, valid, vary.
@@ -89,7 +86,8 @@ Status AllGather(const Call& c) {
     out.copy_(x.narrow(dim, 0, valid));
     return Ok();
   }
-  at::Tensor all = Staging(Pieces(ranks, x.sizes(), dim, block), x);
+  CallScratch scratch(c);
+  at::Tensor all = scratch.Take(Pieces(ranks, x.sizes(), dim, block), x.scalar_type());
   const at::Tensor mine = all.select(0, c.group().rank);
   mine.copy_(x);
   RETURN_IF_ERROR(autospc::AllGather(*c.group().communicator, mine, all));
@@ -107,9 +105,10 @@ Status ReduceScatter(const Call& c) {
     CopyPadded(x, dim, 0, block, zero, out);
     return Ok();
   }
-  at::Tensor send = Staging(Pieces(ranks, x.sizes(), dim, block), x);
+  CallScratch scratch(c);
+  at::Tensor send = scratch.Take(Pieces(ranks, x.sizes(), dim, block), x.scalar_type());
   for (int64_t r = 0; r < ranks; ++r) CopyPadded(x, dim, r * block, block, zero, send.select(0, r));
-  at::Tensor received = Staging(send.sizes(), x);
+  at::Tensor received = scratch.Take(send.sizes(), x.scalar_type());
   // The sums go where the pieces sent away were.
   const at::Tensor sum = send.select(0, 0);
   RETURN_IF_ERROR(autospc::ReduceScatter(*c.group().communicator, send, sum, ReduceOp::kSum, received));
@@ -128,9 +127,10 @@ Status AllToAll(const Call& c) {
     CopyPadded(x.narrow(from, 0, from_valid), to, 0, to_block, zero, out);
     return Ok();
   }
-  at::Tensor send = Staging(Pieces(ranks, x.sizes(), to, to_block), x);
+  CallScratch scratch(c);
+  at::Tensor send = scratch.Take(Pieces(ranks, x.sizes(), to, to_block), x.scalar_type());
   for (int64_t r = 0; r < ranks; ++r) CopyPadded(x, to, r * to_block, to_block, zero, send.select(0, r));
-  at::Tensor received = Staging(send.sizes(), x);
+  at::Tensor received = scratch.Take(send.sizes(), x.scalar_type());
   RETURN_IF_ERROR(autospc::AllToAll(*c.group().communicator, send, received));
   Join(received, from, block, from_valid, out);
   return Ok();
@@ -153,7 +153,8 @@ Status PadLast(const Call& c) {
     }
     return Ok();
   }
-  at::Tensor row = Staging(Pieces(1, x.sizes(), dim, 1), x).select(0, 0);
+  CallScratch scratch(c);
+  at::Tensor row = scratch.Take(Pieces(1, x.sizes(), dim, 1), x.scalar_type()).select(0, 0);
   if (rank == owner) row.copy_(out.narrow(dim, (valid - 1) % block, 1));
   RETURN_IF_ERROR(autospc::Broadcast(*c.group().communicator, row, static_cast<int>(owner)));
   if (have < block) {

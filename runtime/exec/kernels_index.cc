@@ -9,8 +9,17 @@
 #include <algorithm>
 
 #include "runtime/exec/call.h"
+#include "runtime/exec/kernel_checks.h"
 
 namespace autospc::exec {
+
+Status CheckEmbeddingBackward(const Call& c) {
+  const at::Tensor &grad = c.Tensor(0), &index = c.Tensor(1), &out = c.outputs[0];
+  const bool fits = out.defined() && out.dim() == 2 && grad.dim() >= 1 && grad.size(-1) == out.size(1) &&
+                    grad.scalar_type() == out.scalar_type() && grad.numel() == index.numel() * out.size(1);
+  return fits ? Ok() : Status(Misshapen(c, "a gradient that is not a row of the table for each index"));
+}
+
 namespace {
 
 // weight [V, D], indices [...]: out [..., D].
@@ -65,13 +74,6 @@ void AccumulateRows(const at::Tensor& grad, const int64_t* index, const int64_t*
                    });
 }
 
-Status CheckEmbeddingBackward(const Call& c) {
-  const at::Tensor &grad = c.Tensor(0), &index = c.Tensor(1), &out = c.outputs[0];
-  const bool fits = out.defined() && out.dim() == 2 && grad.dim() >= 1 && grad.size(-1) == out.size(1) &&
-                    grad.scalar_type() == out.scalar_type() && grad.numel() == index.numel() * out.size(1);
-  return fits ? Ok() : Status(Misshapen(c, "a gradient that is not a row of the table for each index"));
-}
-
 // grad [..., D], indices [...], num_weights, padding_idx, scale_grad_by_freq: out [V, D].
 Status EmbeddingBackward(const Call& c) {
   const at::Tensor& out = c.outputs[0];
@@ -121,10 +123,13 @@ Status UnsafeIndex(const Call& c) {  // self, indices
 
 void AddIndexKernels(KernelTable* table) {
   table->Add("aten.embedding.default", &Embedding);
-  table->Add("aten.embedding_dense_backward.default", &CheckEmbeddingBackward, &EmbeddingBackward);
   table->Add("aten.index_put.default", &IndexPut);
   table->Add("aten._unsafe_index_put.default", &IndexPut);
   table->Add("aten._unsafe_index.Tensor", &UnsafeIndex);
+}
+
+void AddHostIndexKernels(KernelTable* table) {
+  table->Add("aten.embedding_dense_backward.default", &CheckEmbeddingBackward, &EmbeddingBackward);
 }
 
 }  // namespace autospc::exec

@@ -8,6 +8,7 @@
 #include <cmath>
 
 #include "runtime/exec/call.h"
+#include "runtime/exec/kernel_checks.h"
 
 namespace autospc::exec {
 namespace {
@@ -163,10 +164,14 @@ Status WithTypes(const at::Tensor& x, const at::Tensor& weight, const at::Tensor
   return Ok();
 }
 
+}  // namespace
+
 Status CheckLayerNorm(const Call& c) {
   Fit fit(c.Tensor(0), c.Ints(1));
   return fit.Row(c.Tensor(2)).Row(c.Tensor(3)).Like(c.outputs[0]).OfRows(c.outputs[1]).OfRows(c.outputs[2]).Done(c);
 }
+
+namespace {
 
 Status LayerNorm(const Call& c) {
   const at::Tensor x = Contiguous(c.Tensor(0));
@@ -233,6 +238,8 @@ void Backward(const at::Tensor& grad, const at::Tensor& x, const at::Tensor& mea
   }
 }
 
+}  // namespace
+
 Status CheckLayerNormBackward(const Call& c) {
   if (c.Ints(7).size() != 3) return Misshapen(c, "a mask of another number of results");
   const auto wanted = [&](size_t i) { return c.Ints(7)[i] != 0 ? c.outputs[i] : at::Tensor(); };
@@ -240,6 +247,8 @@ Status CheckLayerNormBackward(const Call& c) {
   fit.There(c.Tensor(0)).Like(c.Tensor(0)).There(c.Tensor(3)).OfRows(c.Tensor(3)).There(c.Tensor(4)).OfRows(c.Tensor(4));
   return fit.Row(c.Tensor(5)).Like(wanted(0)).OfRow(wanted(1)).OfRow(wanted(2)).Done(c);
 }
+
+namespace {
 
 // grad_out, input, normalized_shape, mean, rstd, weight, bias, output_mask: dx, dweight, dbias.
 Status LayerNormBackward(const Call& c) {

@@ -9,6 +9,7 @@
 #include <limits>
 
 #include "runtime/exec/call.h"
+#include "runtime/exec/kernel_checks.h"
 
 extern "C" {
 // MKL's, absent where LibTorch comes with another BLAS. Layout 101: row-major; 111 and 112: as it is, transposed.
@@ -19,6 +20,17 @@ void cblas_gemm_f16f16f32(int, int, int, int, int, int, float, const void*, int,
 }
 
 namespace autospc::exec {
+
+// Of the product a b into out: float32 over 16 bits, and sizes that BLAS's integers hold.
+Status CheckWideProduct(const at::Tensor& out, const at::Tensor& a, const at::Tensor& b) {
+  const bool narrow = a.scalar_type() == at::kBFloat16 || a.scalar_type() == at::kHalf;
+  const bool dense = out.is_contiguous() || (out.dim() == 2 && out.t().is_contiguous());
+  constexpr int64_t kMost = std::numeric_limits<int>::max();
+  const bool small = std::max({a.size(0), a.size(1), b.size(1), a.stride(0), a.stride(1), b.stride(0), b.stride(1)}) <= kMost;
+  if (narrow && dense && small && a.scalar_type() == b.scalar_type() && out.scalar_type() == at::kFloat) return Ok();
+  return Error{Code::kBadInput, "a product in float32 takes two 16-bit matrices of one type and a dense result", "", "compile the model again"};
+}
+
 namespace {
 
 bool OnItself(const at::Tensor& out, const at::Tensor& sum) {
@@ -81,18 +93,8 @@ void ProductInFloat(const at::Tensor& out, const at::Tensor& a, const at::Tensor
        static_cast<int>(std::max<int64_t>(out.size(1), 1)));
 }
 
-// Of the product a b into out: float32 over 16 bits, and sizes that BLAS's integers hold.
-Status CheckWide(const at::Tensor& out, const at::Tensor& a, const at::Tensor& b) {
-  const bool narrow = a.scalar_type() == at::kBFloat16 || a.scalar_type() == at::kHalf;
-  const bool dense = out.is_contiguous() || (out.dim() == 2 && out.t().is_contiguous());
-  constexpr int64_t kMost = std::numeric_limits<int>::max();
-  const bool small = std::max({a.size(0), a.size(1), b.size(1), a.stride(0), a.stride(1), b.stride(0), b.stride(1)}) <= kMost;
-  if (narrow && dense && small && a.scalar_type() == b.scalar_type() && out.scalar_type() == at::kFloat) return Ok();
-  return Error{Code::kBadInput, "a product in float32 takes two 16-bit matrices of one type and a dense result", "", "compile the model again"};
-}
-
 Result<Kernel> MmInFloat(const Call& call) {  // a, b, dtype
-  RETURN_IF_ERROR(CheckWide(call.outputs[0], call.Tensor(0), call.Tensor(1)));
+  RETURN_IF_ERROR(CheckWideProduct(call.outputs[0], call.Tensor(0), call.Tensor(1)));
   return Kernel([c = &call]() -> Status {
     ProductInFloat(c->outputs[0], c->Tensor(0), c->Tensor(1), 0);
     return Ok();
@@ -100,7 +102,7 @@ Result<Kernel> MmInFloat(const Call& call) {  // a, b, dtype
 }
 
 Result<Kernel> AddMmInFloat(const Call& call) {  // sum, a, b, dtype, beta, alpha: both 1, as the compiler writes it
-  RETURN_IF_ERROR(CheckWide(call.outputs[0], call.Tensor(1), call.Tensor(2)));
+  RETURN_IF_ERROR(CheckWideProduct(call.outputs[0], call.Tensor(1), call.Tensor(2)));
   if (call.Float(4) != 1 || call.Float(5) != 1) {
     return Error{Code::kUnsupported, "a product in float32 is added as it is", "", "compile the model again"};
   }
@@ -116,6 +118,9 @@ Result<Kernel> AddMmInFloat(const Call& call) {  // sum, a, b, dtype, beta, alph
 void AddProductKernels(KernelTable* table) {
   table->Add("aten.addmm.default", &AddMm);
   table->Add("aten.baddbmm.default", &BAddBmm);
+}
+
+void AddHostProductKernels(KernelTable* table) {
   table->Add("aten.mm.dtype", &MmInFloat);
   table->Add("aten.addmm.dtype", &AddMmInFloat);
 }

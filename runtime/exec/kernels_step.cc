@@ -1,7 +1,6 @@
 // The step: the gradient norm, fused updates.
 #include <ATen/Dispatch.h>
 #include <ATen/Parallel.h>
-#include <ATen/ops/add.h>
 #include <ATen/ops/empty.h>
 
 #include <algorithm>
@@ -10,6 +9,7 @@
 
 #include "runtime/exec/blocks.h"
 #include "runtime/exec/call.h"
+#include "runtime/exec/kernel_checks.h"
 
 namespace autospc::exec {
 namespace {
@@ -55,6 +55,8 @@ double TotalOfSquares(const std::vector<at::Tensor>& tensors) {
   return sum;
 }
 
+}  // namespace
+
 Status CheckNorm(const Call& c) {
   return HasElements(c.outputs[0], 1) ? Ok() : Status(Misshapen(c, "its result is one number"));
 }
@@ -63,6 +65,8 @@ Status CheckClip(const Call& c) {
   RETURN_IF_ERROR(CheckNorm(c));
   return HasElements(c.Tensor(0), 1) ? Ok() : Status(Misshapen(c, "a norm is one number"));
 }
+
+namespace {
 
 Status SumOfSquares(const Call& c) {
   *c.outputs[0].data_ptr<double>() = TotalOfSquares(c.Tensors(0));
@@ -138,49 +142,6 @@ double ScalarAt(const at::Tensor& t) {
   return t.scalar_type() == at::kLong ? static_cast<double>(*t.const_data_ptr<int64_t>()) : *t.const_data_ptr<double>();
 }
 
-// sum += x in the sum's type.
-template <typename S, typename X>
-void AddTo(const at::Tensor& sum, const at::Tensor& x) {
-  S* to = sum.data_ptr<S>();
-  const X* from = x.const_data_ptr<X>();
-  at::parallel_for(0, sum.numel(), 32768, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) to[i] += static_cast<S>(from[i]);
-  });
-}
-
-Status CheckAccumulate(const Call& c) {
-  const at::Tensor &sum = c.Tensor(0), &x = c.Tensor(1);
-  const bool narrow = x.scalar_type() == at::kBFloat16 || x.scalar_type() == at::kHalf;
-  const bool fits = sum.scalar_type() == x.scalar_type() || (narrow && sum.scalar_type() == at::kFloat);
-  return fits && sum.sizes() == x.sizes() ? Ok() : Status(Misshapen(c, "a sum and an addend of other shapes or types"));
-}
-
-Status Accumulate(const Call& c) {
-  at::Tensor sum = c.Tensor(0);
-  const at::Tensor& x = c.Tensor(1);
-  if (sum.scalar_type() == x.scalar_type()) {
-    sum.add_(x);
-  } else if (sum.strides() == x.strides() && x.is_non_overlapping_and_dense()) {
-    x.scalar_type() == at::kHalf ? AddTo<float, at::Half>(sum, x) : AddTo<float, at::BFloat16>(sum, x);
-  } else {
-    sum.add_(x);
-  }
-  return Ok();
-}
-
-// The ends of what runs once for each micro-batch: the executor looks for them.
-Status Nothing(const Call&) { return Ok(); }
-
-Status Total(const Call& c) {
-  if (c.outputs[0].data_ptr() != c.Tensor(0).data_ptr()) c.outputs[0].copy_(c.Tensor(0));
-  return Ok();
-}
-
-Status TotalBackward(const Call& c) {
-  c.outputs[0].fill_(c.Float(1));
-  return Ok();
-}
-
 // torch.optim's _single_tensor_adamw, operation by operation.
 template <typename C>
 Status AdamW(const Call& c) {
@@ -252,8 +213,9 @@ Status CheckScalars(const Call& call) {
   return call.instruction->op.starts_with("autosp.adamw") ? CheckScalars(call, {5, 6, 7}) : CheckScalars(call, {3, 4});
 }
 
-// Parameter, master and states are row-major and of one shape; computed in float64 for float64 parameters.
-KernelMaker Update(std::vector<size_t> alike, Status (*in_float)(const Call&), Status (*in_double)(const Call&)) {
+}  // namespace
+
+KernelMaker UpdateKernel(std::vector<size_t> alike, Status (*in_float)(const Call&), Status (*in_double)(const Call&)) {
   return [=](const Call& call) -> Result<Kernel> {
     RETURN_IF_ERROR(CheckScalars(call));
     const at::Tensor &p = call.Tensor(0), &g = call.Tensor(2);
@@ -271,8 +233,7 @@ KernelMaker Update(std::vector<size_t> alike, Status (*in_float)(const Call&), S
   };
 }
 
-// The same of the rank's own block: the kernel sees flat views of what the block has of p, g and the states.
-KernelMaker ShardUpdate(std::vector<size_t> blocks, Status (*in_float)(const Call&), Status (*in_double)(const Call&)) {
+KernelMaker ShardUpdateKernel(std::vector<size_t> blocks, Status (*in_float)(const Call&), Status (*in_double)(const Call&)) {
   return [=](const Call& call) -> Result<Kernel> {
     RETURN_IF_ERROR(CheckScalars(call));
     const at::Tensor& p = call.Tensor(0);
@@ -299,21 +260,14 @@ KernelMaker ShardUpdate(std::vector<size_t> blocks, Status (*in_float)(const Cal
   };
 }
 
-}  // namespace
-
 void AddStepKernels(KernelTable* table) {
-  table->Add("autosp.each_micro_batch_", &Nothing);
-  table->Add("autosp.micro_batches_end_", &Nothing);
-  table->Add("autosp.accumulate_", &CheckAccumulate, &Accumulate);
-  table->Add("autosp.total", &Total);
-  table->Add("autosp.total_backward", &TotalBackward);
   table->Add("autosp.grad_norm", &CheckNorm, &GradNorm);
   table->Add("autosp.sum_of_squares", &CheckNorm, &SumOfSquares);
   table->Add("autosp.clip_coefficient", &CheckClip, &ClipCoefficient);
-  table->Add("autosp.adamw_", Update({0, 1, 3, 4}, &AdamW<float>, &AdamW<double>));
-  table->Add("autosp.sgd_", Update({0, 1}, &Sgd<float>, &Sgd<double>));
-  table->Add("autosp.adamw_shard_", ShardUpdate({1, 2, 3, 4}, &AdamW<float>, &AdamW<double>));
-  table->Add("autosp.sgd_shard_", ShardUpdate({1, 2}, &Sgd<float>, &Sgd<double>));
+  table->Add("autosp.adamw_", UpdateKernel({0, 1, 3, 4}, &AdamW<float>, &AdamW<double>));
+  table->Add("autosp.sgd_", UpdateKernel({0, 1}, &Sgd<float>, &Sgd<double>));
+  table->Add("autosp.adamw_shard_", ShardUpdateKernel({1, 2, 3, 4}, &AdamW<float>, &AdamW<double>));
+  table->Add("autosp.sgd_shard_", ShardUpdateKernel({1, 2}, &Sgd<float>, &Sgd<double>));
 }
 
 }  // namespace autospc::exec

@@ -114,8 +114,8 @@ Result<IValue> ToIValue(const Call& call, size_t i, const c10::Argument& argumen
       if (arg.s != "strided") return Misfit(call, i, argument);
       return IValue(static_cast<int64_t>(c10::Layout::Strided));
     }
-    case ArgKind::Device:
-      return IValue(c10::Device(c10::DeviceType::CPU));
+    case ArgKind::Device:  // of the run: the export's is not asked
+      return IValue(call.context->device);
     case ArgKind::MemoryFormat: {
       ASSIGN_OR_RETURN(const int64_t format, MemoryFormatOf(arg.s));
       return IValue(format);
@@ -150,6 +150,13 @@ bool ReachesOut(const c10::OperatorHandle& op) {
     if (kind == TypeKind::StringType && argument.name() == "filename") return true;
   }
   return false;
+}
+
+// Whether the op has a kernel where the call's results are.
+bool RunsThere(const c10::OperatorHandle& op, const Call& call) {
+  const c10::Device device = call.context->device;
+  if (device.is_cpu() || call.outputs.empty()) return true;
+  return op.hasComputedKernelForDispatchKey(c10::highestPriorityBackendTypeId(call.outputs[0].key_set()));
 }
 
 // The tensors of a call's results, lists flattened.
@@ -200,7 +207,8 @@ Result<LibraryKernel> MakeLibraryKernel(const Call& call) {
     };
     return LibraryKernel{std::move(run), Way::kInPlace};
   }
-  if (const auto out = OutVariant(op); out && all_wanted) {
+  const auto out = OutVariant(op);
+  if (out && all_wanted && RunsThere(FindLibraryOp(*out).value(), call)) {
     const auto [out_base, out_overload] = DispatcherName(*out);
     const auto out_handle = c10::Dispatcher::singleton().findSchemaOrThrow(out_base.c_str(), out_overload.c_str());
     for (const at::Tensor& t : call.outputs) values.emplace_back(t);

@@ -84,9 +84,10 @@ std::vector<int64_t> IndexOf(const at::Tensor& t, int64_t position) {
 
 }  // namespace
 
-Kinds FindNonFinite(const at::Tensor& t) {
+Kinds FindNonFinite(const at::Tensor& where) {
   Kinds kinds;
-  if (!t.defined()) return kinds;
+  if (!where.defined()) return kinds;
+  const at::Tensor t = where.cpu();
   WithFormat(t, [&](auto format, int words) {
     using F = decltype(format);
     ForRuns(t, [&](const char* data, int64_t n) {
@@ -99,7 +100,8 @@ Kinds FindNonFinite(const at::Tensor& t) {
   return kinds;
 }
 
-NonFinite CountNonFinite(const at::Tensor& t) {
+NonFinite CountNonFinite(const at::Tensor& where) {
+  const at::Tensor t = where.cpu();
   NonFinite result;
   result.elements = t.numel();
   WithFormat(t, [&](auto format, int words) {

@@ -1,4 +1,4 @@
-// Looks for NaN and infinity in tensors.
+// Looks for NaN and infinity in tensors; those of another device are copied to the host for it.
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -5,15 +5,73 @@
 #include <string>
 
 #include <ATen/Parallel.h>
+#include <ATen/ops/from_blob.h>
 #include <c10/util/BFloat16.h>
 #include <c10/util/Half.h>
 
+#include "runtime/exec/attention_call.h"
 #include "runtime/package/kernels.h"
 
 namespace autospc::exec {
 namespace {
 
 using Kind = Predicate::Kind;
+
+at::Tensor TensorOf(const AttentionView& view, c10::ScalarType type) {
+  return at::from_blob(view.data, view.sizes, view.strides, at::TensorOptions().dtype(type));
+}
+
+// The trial's attention by the portable kernels, in such tiles, into the same results.
+template <typename T>
+void RunPortable(Trial<T>* trial, PortableTile tile) {
+  const AttentionBackwardArgs& a = trial->args;
+  AttentionCall attention;
+  attention.predicate = trial->c.predicate;
+  attention.vectors = trial->vectors;
+  attention.kv_heads = trial->kv_map;
+  attention.global_heads = trial->c.global_heads;
+  for (int64_t h = 0; trial->c.global_heads.empty() && h < trial->c.heads; ++h) attention.global_heads.push_back(h);
+  attention.args = a;
+  Context context;
+  context.kernels = KernelSet::kPortable;
+  context.seed = kSeed;
+  program::ArgT arg;
+  const auto tensor = [&](const AttentionView& view) { return CallArg{&arg, TensorOf(view, a.dtype), {}}; };
+  CallArg vectors{&arg, {}, {}};
+  for (const AttentionVector& v : trial->vectors) {
+    vectors.tensors.push_back(at::from_blob(const_cast<void*>(v.data), v.sizes, v.strides, at::TensorOptions().dtype(v.dtype)));
+  }
+  const at::Tensor lse = at::from_blob(trial->lse.data(), {a.q.sizes[0], a.q.sizes[1], a.q.sizes[2]},
+                                       at::TensorOptions().dtype(a.dtype == at::kDouble ? at::kDouble : at::kFloat));
+  std::vector<std::byte> memory(static_cast<size_t>(PortableAttentionBytes(ShapeOf(a), tile, true)) + 64, std::byte{0xFF});
+  const auto address = (reinterpret_cast<uintptr_t>(memory.data()) + 63) / 64 * 64;
+  const Call forward{.context = &context,
+                     .args = {tensor(a.q), tensor(a.k), tensor(a.v), vectors},
+                     .outputs = {TensorOf(a.out, a.dtype), lse},
+                     .workspace = {reinterpret_cast<std::byte*>(address), memory.size() - 64}};
+  for (const at::Tensor& result : forward.outputs) result.fill_(NAN);
+  PortableAttentionForward(forward, attention, tile, trial->c.dropout);
+  std::fill(memory.begin(), memory.end(), std::byte{0xFF});
+  const Call backward{.context = &context,
+                      .args = {tensor(a.grad_out), tensor(a.q), tensor(a.k), tensor(a.v), vectors, tensor(a.out), {&arg, lse, {}}},
+                      .outputs = {TensorOf(a.dq, a.dtype), TensorOf(a.dk, a.dtype), TensorOf(a.dv, a.dtype)},
+                      .workspace = forward.workspace};
+  for (const at::Tensor& result : backward.outputs) result.fill_(NAN);
+  PortableAttentionBackward(backward, attention, tile);
+}
+
+template <typename T>
+void CompareTrial(Trial<T>* trial, double slack = 1) {
+  if constexpr (std::is_same_v<T, double>) {
+    trial->Compare(slack * 1e-14, slack * 1e-13, slack * 1e-14);
+  } else if constexpr (std::is_same_v<T, float>) {
+    trial->Compare(slack * 2e-6, slack * 4e-6, slack * 1e-6);
+  } else if constexpr (std::is_same_v<T, c10::BFloat16>) {
+    trial->Compare(4e-3, 1e-2, 1e-5);
+  } else {
+    trial->Compare(5e-4, 2e-3, 1e-5);
+  }
+}
 
 // float64: sums of some hundred terms of rounding 1e-16. float32: likewise with 6e-8, and exp within 2 ulp.
 // bfloat16 and float16: results are rounded to 8 and 11 bits, so that is their relative error; the backward pass
@@ -23,14 +81,11 @@ void ExpectRight(const Case& c) {
   Trial<T> trial(c);
   trial.Run();
   trial.Define();
-  if constexpr (std::is_same_v<T, double>) {
-    trial.Compare(1e-14, 1e-13, 1e-14);
-  } else if constexpr (std::is_same_v<T, float>) {
-    trial.Compare(2e-6, 4e-6, 1e-6);
-  } else if constexpr (std::is_same_v<T, c10::BFloat16>) {
-    trial.Compare(4e-3, 1e-2, 1e-5);
-  } else {
-    trial.Compare(5e-4, 2e-3, 1e-5);
+  CompareTrial(&trial);
+  for (const PortableTile tile : {PlannedPortableTile(ShapeOf(trial.args)), PortableTile{57, 130}}) {
+    SCOPED_TRACE(fmt::format("the portable kernels, in tiles of {} x {}", tile.rows, tile.keys));
+    RunPortable(&trial, {std::min(tile.rows, c.rows), std::min(tile.keys, c.keys)});
+    CompareTrial(&trial, 3);  // longer sums: tiles are larger, or results are added up from more of them
   }
 }
 

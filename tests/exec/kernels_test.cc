@@ -33,6 +33,7 @@ at::Tensor Reversed(const at::Tensor& t) {
 std::vector<at::Tensor> Reference(const std::string& op, const Executor& executor) {
   const auto [base, overload] = DispatcherName(op);
   Call call;
+  call.context = &executor.context();
   const program::InstructionT& ins = *executor.program().instructions[0];
   call.instruction = &ins;
   for (const auto& arg : ins.args) {
@@ -81,14 +82,20 @@ void ExpectAsLibrary(const std::string& op, const std::vector<Operand>& operands
         builder.Tensor(r.scalar_type(), r.sizes().vec(), r.strides().vec(), program::StorageKind::Activation));
   }
   builder.Add(op, args, outputs);
-  auto executor = builder.Build();
-  ASSERT_TRUE(executor.ok()) << executor.error().Format();
+  auto built = builder.Build();
+  ASSERT_TRUE(built.ok()) << built.error().Format();
+  std::vector<std::unique_ptr<Executor>> executors;
+  executors.push_back(std::move(built).value());
+  std::unique_ptr<Executor>* const executor = executors.data();
   ASSERT_EQ((*executor)->way(0), Way::kOwn);
   for (const auto& [index, value] : values) (*executor)->tensor(index).copy_(value);
   for (int out : outputs) (*executor)->tensor(out).fill_(113);  // what the buffer held before
+  const FarAway far(builder, executors);
   const Status status = (*executor)->Step({});
   ASSERT_TRUE(status.ok()) << status.error().Format();
   EXPECT_EQ((*executor)->OutsideBytes(), 0);
+  far.Step();
+  far.ExpectSame();
   const std::vector<at::Tensor> expected = Reference(op, **executor);
   ASSERT_EQ(expected.size(), outputs.size());
   for (size_t i = 0; i < outputs.size(); ++i) {
@@ -328,6 +335,15 @@ TEST(KernelTest, CompilerAndRuntimeKnowTheSameKernels) {
       continue;  // aliases in a program; kept for hand-built ones
     EXPECT_NE(FindKernel(op), nullptr) << op << " is missing in runtime/package/kernels.cc";
   }
+}
+
+TEST(KernelTest, BothSetsHoldTheSameOps) {
+  const auto ops = [](KernelSet set) {
+    std::vector<std::string_view> names;
+    for (const auto& [op, maker] : KernelTable::Get(set).all()) names.push_back(op);
+    return names;
+  };
+  EXPECT_EQ(ops(KernelSet::kHost), ops(KernelSet::kPortable));
 }
 
 TEST(OutVariantTest, OnlyWhatWritesWhereItIsTold) {

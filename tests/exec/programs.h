@@ -1,6 +1,7 @@
 // Programs built by hand for the executor's tests: tensors of their own storages, instructions one by one.
 #pragma once
 
+#include <ATen/ops/allclose.h>
 #include <ATen/ops/empty.h>
 #include <gtest/gtest.h>
 
@@ -13,6 +14,8 @@
 #include "runtime/exec/executor.h"
 #include "runtime/outvariant/out_variant.h"
 #include "runtime/package/kernels.h"
+#include "runtime/package/portable_workspace.h"
+#include "tests/exec/far_device.h"
 
 namespace autospc::exec {
 
@@ -24,8 +27,16 @@ inline std::vector<int64_t> RowMajor(const std::vector<int64_t>& sizes) {
 
 class ProgramBuilder {
  public:
-  explicit ProgramBuilder(int world_size = 1) : program_(std::make_shared<program::ProgramT>()) {
+  // `portable`: for the portable kernels, on the host.
+  explicit ProgramBuilder(int world_size = 1, bool portable = false)
+      : portable_(portable), program_(std::make_shared<program::ProgramT>()) {
     program_->world_size = world_size;
+  }
+  // The same so far, to go on otherwise.
+  ProgramBuilder Copy() const {
+    ProgramBuilder copy(*this);
+    copy.program_ = std::make_shared<program::ProgramT>(*program_);
+    return copy;
   }
 
   // A tensor with a storage of its own: persistent, of that kind, or (kActivation) in the arena.
@@ -104,7 +115,8 @@ class ProgramBuilder {
       if (out >= 0) results.push_back(Meta(out));
     }
     ins->outputs = outputs;
-    const int64_t bytes = KernelWorkspace(op, operands, results, program_->world_size, OutVariant(op).has_value()) +
+    const int64_t bytes = (portable_ ? PortableWorkspace(op, operands, results)
+                                     : KernelWorkspace(op, operands, results, program_->world_size, OutVariant(op).has_value())) +
                           CommunicationWorkspace(op, operands, results, program_->world_size);
     if (bytes > 0) ins->workspace = Storage(bytes, program::StorageKind::Workspace);
     program_->instructions.push_back(std::move(ins));
@@ -120,8 +132,12 @@ class ProgramBuilder {
   }
 
   program::ProgramT& program() { return *program_; }
-  Result<std::unique_ptr<Executor>> Build(int rank = 0, Communicator* communicator = nullptr, uint64_t seed = 0) const {
+  const program::ProgramT& program() const { return *program_; }
+  Result<std::unique_ptr<Executor>> Build(int rank = 0, Communicator* communicator = nullptr, uint64_t seed = 0,
+                                          c10::Device device = at::kCPU) const {
     ExecutorOptions options;
+    options.device = device;
+    options.portable_kernels = portable_;
     options.rank = rank;
     options.communicator = communicator;
     options.seed = seed;
@@ -141,10 +157,66 @@ class ProgramBuilder {
     return {t.dtype, t.sizes, t.strides};
   }
 
+  bool portable_ = false;
   std::shared_ptr<program::ProgramT> program_;
 };
 
-// Runs the program on P ranks as threads; `fill` and `check` see each rank's executor, before and after.
+// Every rank's first step, each in a thread of its own.
+inline void StepTogether(const std::vector<std::unique_ptr<Executor>>& executors,
+                         const std::vector<std::unique_ptr<Communicator>>& communicators) {
+  std::vector<Status> results(executors.size(), Ok());
+  std::vector<std::thread> threads;
+  for (size_t r = 0; r < executors.size(); ++r) {
+    threads.emplace_back([&, r] {
+      results[r] = executors[r]->Step({});
+      if (!results[r].ok() && !communicators.empty()) communicators[r]->Abort();
+    });
+  }
+  for (std::thread& t : threads) t.join();
+  for (const Status& result : results) ASSERT_TRUE(result.ok()) << result.error().Format();
+}
+
+// The portable kernels on memory that the host cannot reach, beside the host's: makes executors of the same content, to be
+// stepped, whose tensors then hold the same. Differences are those of the order of sums.
+class FarAway {
+ public:
+  FarAway(const ProgramBuilder& builder, const std::vector<std::unique_ptr<Executor>>& host, uint64_t seed = 0)
+      : host_(host), communicators_(MakeInProcessCommunicators(static_cast<int>(host.size()), far::Install())) {
+    for (size_t r = 0; r < host.size(); ++r) {
+      auto executor = builder.Build(static_cast<int>(r), communicators_[r].get(), seed, far::Device());
+      if (!executor.ok()) ADD_FAILURE() << executor.error().Format();
+      if (!executor.ok()) continue;
+      executors_.push_back(std::move(executor).value());
+      for (size_t s = 0; s < host[r]->program().storages.size(); ++s) {
+        const int64_t bytes = host[r]->program().storages[s]->bytes;
+        const auto at = [&](Executor& e) { return TensorAt(e.device(), e.storage(static_cast<int>(s)), {bytes}, {1}, at::kByte); };
+        at(*executors_[r]).copy_(at(*host[r]));
+      }
+    }
+  }
+
+  void Step() const { StepTogether(executors_, communicators_); }
+  void ExpectSame() const {
+    for (size_t r = 0; r < executors_.size(); ++r) {
+      for (size_t t = 0; t < host_[r]->program().tensors.size(); ++t) {
+        const at::Tensor expected = host_[r]->tensor(static_cast<int>(t)), got = executors_[r]->tensor(static_cast<int>(t)).cpu();
+        const bool narrow = expected.scalar_type() == at::kBFloat16 || expected.scalar_type() == at::kHalf;
+        const double tolerance = !expected.is_floating_point() ? 0 : narrow ? 1e-2 : expected.scalar_type() == at::kFloat ? 1e-5 : 1e-9;
+        const at::Tensor a = got.to(at::kDouble), b = expected.to(at::kDouble);
+        EXPECT_TRUE(at::allclose(a, b, tolerance, tolerance, /*equal_nan=*/true))
+            << "tensor " << t << " of rank " << r << " is otherwise on the far device, by " << a.sub(b).abs().max().item<double>();
+      }
+    }
+  }
+
+ private:
+  const std::vector<std::unique_ptr<Executor>>& host_;
+  std::vector<std::unique_ptr<Communicator>> communicators_;
+  std::vector<std::unique_ptr<Executor>> executors_;
+};
+
+// Runs the program on P ranks as threads; `fill` and `check` see each rank's executor, before and after. The portable
+// kernels must come to the same.
 template <typename Fill, typename Check>
 void RunRanks(const ProgramBuilder& builder, int ranks, Fill fill, Check check, uint64_t seed = 0) {
   auto communicators = MakeInProcessCommunicators(ranks);
@@ -155,19 +227,12 @@ void RunRanks(const ProgramBuilder& builder, int ranks, Fill fill, Check check, 
     executors.push_back(std::move(executor).value());
     fill(r, *executors.back());
   }
-  std::vector<Status> results(ranks, Ok());
-  std::vector<std::thread> threads;
-  for (int r = 0; r < ranks; ++r) {
-    threads.emplace_back([&, r] {
-      results[r] = executors[r]->Step({});
-      if (!results[r].ok()) communicators[r]->Abort();
-    });
-  }
-  for (std::thread& t : threads) t.join();
-  for (int r = 0; r < ranks; ++r) {
-    ASSERT_TRUE(results[r].ok()) << results[r].error().Format();
-    check(r, *executors[r]);
-  }
+  const FarAway far(builder, executors, seed);
+  StepTogether(executors, communicators);
+  if (testing::Test::HasFatalFailure()) return;
+  for (int r = 0; r < ranks; ++r) check(r, *executors[r]);
+  far.Step();
+  far.ExpectSame();
 }
 
 }  // namespace autospc::exec
