@@ -92,7 +92,7 @@ RunFlags::RunFlags() {
   add("resume", po::value<std::string>()->default_value(""),
       "go on from a folder of checkpoints or one of them (its parameters, not --weights or --init); auto: from --checkpoint's "
       "latest, if there is one");
-  more("device", po::value<std::string>()->default_value("cpu"), "cpu; cuda is refused, with the reason");
+  more("device", po::value<std::string>()->default_value("cpu"), "cpu or cuda: what the package is compiled for");
   more("threads", po::value<int64_t>()->default_value(0, "cores / ranks"), "threads of a rank");
   more("measure-memory", "print the planned arena and the measured growth");
   more("limit-data", "let a step take 32 MiB besides its arena (RLIMIT_DATA)");

@@ -56,7 +56,8 @@ void AddModelFlags(po::options_description& flags) {
   add("recompute", po::value<std::string>()->default_value("auto"), "auto, or the rules of others: none, full, layers, autosp");
   add("tile", po::value<std::string>()->default_value("auto"), "auto or off: tiles along the sequence");
   add("zero", po::value<std::string>()->default_value("0"), "shard over ranks: 1 optimizer states, 2 gradients too; auto");
-  add("machine", po::value<std::string>()->default_value("cpu"), "whose rates estimate time: cpu or h100");
+  add("device", po::value<std::string>()->default_value("cpu"), "whose kernels run it: cpu or cuda");
+  add("machine", po::value<std::string>()->default_value("", "cpu, h100 for cuda"), "whose rates estimate time: cpu or h100");
 }
 
 Status ReadModelFlags(const cli::Flags& flags, autospc::CompileOptions* options) {
@@ -92,7 +93,12 @@ Status ReadModelFlags(const cli::Flags& flags, autospc::CompileOptions* options)
   ASSIGN_OR_RETURN(context.tile, cli::OneOf("--tile", flags.Get<std::string>("tile"), {"auto", "off"}));
   ASSIGN_OR_RETURN(const std::string zero, cli::OneOf("--zero", flags.Get<std::string>("zero"), {"0", "1", "2", "auto"}));
   context.zero = zero == "auto" ? -1 : zero[0] - '0';
-  ASSIGN_OR_RETURN(options->machine, cli::OneOf("--machine", flags.Get<std::string>("machine"), {"cpu", "h100"}));
+  ASSIGN_OR_RETURN(options->device, cli::OneOf("--device", flags.Get<std::string>("device"), {"cpu", "cuda"}));
+  const std::string machine = flags.Get<std::string>("machine");
+  options->machine = options->device == "cpu" ? "cpu" : "h100";
+  if (!machine.empty()) {
+    ASSIGN_OR_RETURN(options->machine, cli::OneOf("--machine", machine, {"cpu", "h100"}));
+  }
   return autospc::Ok();
 }
 

@@ -53,7 +53,7 @@ else()
   target_link_libraries(autosp_cuda PRIVATE torch_fmt torch_cpu "${AUTOSPC_TORCH}/lib/libtorch_cuda.so"
                         "${AUTOSPC_TORCH}/lib/libc10_cuda.so" "${AUTOSPC_CUDART}")
   target_link_options(autosp_cuda PRIVATE -Wl,--no-undefined -Wl,--allow-shlib-undefined)
-  autospc_test(test_cuda cuda LINK dist)  # finds the module as autosp-run does
+  autospc_test(test_cuda cuda LINK compiler train)  # finds the module as autosp-run does
   if(TARGET test_cuda)
     add_dependencies(test_cuda autosp_cuda)
   endif()

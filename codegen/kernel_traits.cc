@@ -5,6 +5,8 @@
 #include <memory>
 #include <utility>
 
+#include "runtime/package/portable_workspace.h"
+
 namespace autospc::codegen {
 
 TensorMeta MetaOf(const ir::Value& value) {
@@ -15,9 +17,10 @@ TensorMeta MetaOf(const ir::Value& value) {
   return meta;
 }
 
-memory::OpTraitsFn KernelTraits(const Mesh& mesh, HasOutFn has_out) {
+memory::OpTraitsFn KernelTraits(const Mesh& mesh, HasOutFn has_out, const std::string& device) {
   auto known = std::make_shared<std::map<std::string, bool>>();
-  return [mesh, has_out = std::move(has_out), known](const ir::Graph& graph, const ir::Node& node) {
+  const bool portable = device != "cpu";
+  return [mesh, has_out = std::move(has_out), known, portable](const ir::Graph& graph, const ir::Node& node) {
     auto it = known->find(node.op);
     if (it == known->end()) it = known->emplace(node.op, has_out && has_out(node.op)).first;
     const bool out = it->second;
@@ -29,7 +32,8 @@ memory::OpTraitsFn KernelTraits(const Mesh& mesh, HasOutFn has_out) {
     const InPlace in_place = MayRunInPlace(node.op, out, results.size());
     traits.in_place_ok = in_place != InPlace::kNever;
     traits.first_operand_only = in_place == InPlace::kFirst;
-    traits.workspace_bytes = KernelWorkspace(node.op, operands, results, ranks, out);
+    traits.workspace_bytes = portable ? PortableWorkspace(node.op, operands, results)
+                                      : KernelWorkspace(node.op, operands, results, ranks, out);
     traits.communication_bytes = CommunicationWorkspace(node.op, operands, results, ranks);
     return traits;
   };

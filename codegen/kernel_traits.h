@@ -14,7 +14,8 @@ using HasOutFn = std::function<bool(const std::string& op)>;
 
 TensorMeta MetaOf(const ir::Value& value);
 
-// Answers of `has_out` are asked once per op and kept.
-memory::OpTraitsFn KernelTraits(const Mesh& mesh, HasOutFn has_out);
+// Of the kernels that run on `device`, "cpu" or "cuda" (runtime/exec/call.h, KernelSet). Answers of `has_out` are asked once
+// per op and kept.
+memory::OpTraitsFn KernelTraits(const Mesh& mesh, HasOutFn has_out, const std::string& device = "cpu");
 
 }  // namespace autospc::codegen

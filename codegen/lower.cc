@@ -74,7 +74,7 @@ class Lowering {
     if (options_.plan) {
       plan_ = *options_.plan;
     } else {
-      ASSIGN_OR_RETURN(plan_, memory::PlanMemory(graph_, KernelTraits(options_.mesh, options_.has_out)));
+      ASSIGN_OR_RETURN(plan_, memory::PlanMemory(graph_, KernelTraits(options_.mesh, options_.has_out, options_.device)));
     }
     tensor_of_.assign(graph_.num_values(), -1);
     Header();

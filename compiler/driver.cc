@@ -147,7 +147,7 @@ Result<Compiled> RunPhases(import::Model model, const CompileOptions& options, d
 
   // 3. LibTorch's autograd gives the joint graph, the step's passes its reductions and updates; of the forms in which
   // that can be had, and of what each may compute again, the fastest that fits.
-  ASSIGN_OR_RETURN(Planned planned, FastestThatFits(model.graph, context, options.machine, options.curve, manager, &result.curve));
+  ASSIGN_OR_RETURN(Planned planned, FastestThatFits(model.graph, context, {options.device, options.machine}, options.curve, manager, &result.curve));
 
   const ir::Graph& graph = planned.graph;
 
@@ -157,6 +157,7 @@ Result<Compiled> RunPhases(import::Model model, const CompileOptions& options, d
   lower.mesh = context.mesh();
   lower.seq_len = bound.seq_len;
   lower.batch = bound.batch;
+  lower.device = options.device;
   lower.compiler = "autospc " AUTOSPC_VERSION;
   lower.options = OptionsJson(options, context.zero, graph, checkpoint_names);
   lower.has_out = HasOut;

@@ -24,6 +24,7 @@ struct CompileOptions {
   std::string weights;              // safetensors file or checkpoint folder; empty: the export's own
   std::string weights_prefix;
   bool tie_embeddings = false;      // the head is the embedding of its shape, which a weightless export does not say
+  std::string device = "cpu";       // whose kernels run the package: "cpu" or "cuda"
   std::string machine = "cpu";      // whose rates estimate time: "cpu" or "h100" (codegen/rates.h)
   PassManagerOptions passes;
   bool smallest_anyway = false;     // where nothing fits the budget: the program of the lowest peak, not kDoesNotFit

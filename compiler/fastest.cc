@@ -23,9 +23,9 @@ namespace {
 
 class Search {
  public:
-  Search(const ir::Graph& forward, PassContext& context, const std::string& machine, PassManager& manager)
-      : forward_(forward), context_(context), manager_(manager), traits_(codegen::KernelTraits(context.mesh(), HasOut)),
-        cost_(codegen::KernelCosts(context.mesh(), codegen::RatesOf(machine))) {}
+  Search(const ir::Graph& forward, PassContext& context, const Target& target, PassManager& manager)
+      : forward_(forward), context_(context), manager_(manager), traits_(codegen::KernelTraits(context.mesh(), HasOut, target.device)),
+        cost_(codegen::KernelCosts(context.mesh(), codegen::RatesOf(target.machine))) {}
 
   Result<Planned> Run(bool weigh_all, std::vector<PlanPoint>* curve) {
     const bool any_zero = context_.zero < 0;
@@ -236,9 +236,9 @@ class Search {
 
 bool HasOut(const std::string& op) { return OutVariant(op).has_value(); }
 
-Result<Planned> FastestThatFits(const ir::Graph& forward, PassContext& context, const std::string& machine, bool weigh_all,
+Result<Planned> FastestThatFits(const ir::Graph& forward, PassContext& context, const Target& target, bool weigh_all,
                                   PassManager& manager, std::vector<PlanPoint>* curve) {
-  return Search(forward, context, machine, manager).Run(weigh_all, curve);
+  return Search(forward, context, target, manager).Run(weigh_all, curve);
 }
 
 }  // namespace autospc

@@ -1,6 +1,7 @@
 #include "runtime/dist/rendezvous.h"
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cstdlib>
 #include <random>
@@ -74,6 +75,16 @@ Status CheckCards(const std::vector<RankCard>& cards, std::vector<std::string>* 
 
 std::string Encode(const Contact& contact) { return fmt::format("{} {}", contact.address, contact.port); }
 
+// A peer's failure ends what waits for it: all that this rank communicates by.
+void AbortOnFailure(const Meeting& meeting) {
+  using Transport = std::weak_ptr<Communicator>;
+  meeting.watchdog->SetAbort([transports = std::array<Transport, 2>{meeting.host, meeting.device}] {
+    for (const Transport& transport : transports) {
+      if (const auto alive = transport.lock()) alive->Abort();
+    }
+  });
+}
+
 Contact DecodeContact(const std::string& text) {
   const size_t space = text.find(' ');
   return {text.substr(0, space), space == std::string::npos ? 0 : std::atoi(text.c_str() + space)};
@@ -86,6 +97,12 @@ Meeting::Meeting(c10::intrusive_ptr<c10d::Store> shared, std::shared_ptr<Communi
 Meeting::Meeting(Meeting&& other) noexcept = default;
 Meeting& Meeting::operator=(Meeting&& other) noexcept = default;
 Meeting::~Meeting() = default;
+
+void Meeting::UseDevice(std::unique_ptr<Communicator> gpus) {
+  device = std::move(gpus);
+  device->SetWhereabouts(&MyWhereabouts());
+  if (watchdog) AbortOnFailure(*this);
+}
 
 Error Meeting::Explain(Error met) const { return watchdog ? watchdog->Explain(std::move(met)) : met; }
 
@@ -126,9 +143,7 @@ Result<Meeting> Meet(const RankEnvironment& environment, const MeetOptions& opti
   if (!host.ok()) return meeting.Explain(std::move(host).error());
   meeting.host = std::move(host).value();
   meeting.host->SetWhereabouts(&MyWhereabouts());
-  meeting.watchdog->SetAbort([transport = std::weak_ptr<Communicator>(meeting.host)] {
-    if (const auto alive = transport.lock()) alive->Abort();
-  });
+  AbortOnFailure(meeting);
   return meeting;
 }
 

@@ -30,10 +30,13 @@ struct Meeting {
 
   // The error that a rank ends with, given the one it met: Watchdog::Explain where there are other ranks.
   Error Explain(Error met) const;
+  // Collectives on the ranks' devices go over `gpus` from now on, which the watchdog aborts as it does `host`.
+  void UseDevice(std::unique_ptr<Communicator> gpus);
 
   c10::intrusive_ptr<c10d::Store> store;  // that all ranks share, for further keys of theirs; none if there is one rank
   std::unique_ptr<Watchdog> watchdog;     // none if there is one rank
   std::shared_ptr<Communicator> host;     // collectives on host memory; aborted by the watchdog
+  std::shared_ptr<Communicator> device;   // on the GPUs' memory; none where the ranks work on the host
   std::vector<std::string> warnings;      // for people: in what the ranks differ though they may
 };
 

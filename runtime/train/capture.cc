@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
 #include "runtime/dist/communicator.h"
 #include "runtime/package/dtype.h"
@@ -14,7 +13,8 @@
 namespace autospc::train {
 namespace {
 
-double SumOfSquares(const at::Tensor& t) {  // over any strides, in the order of indices
+double SumOfSquares(const at::Tensor& where) {  // over any strides, in the order of indices
+  const at::Tensor t = where.cpu();
   double sum = 0;
   std::vector<int64_t> index(t.dim(), 0);
   AT_DISPATCH_FLOATING_TYPES_AND2(at::kBFloat16, at::kHalf, t.scalar_type(), "norm", [&] {
@@ -37,7 +37,8 @@ double SumOfSquares(const at::Tensor& t) {  // over any strides, in the order of
 
 }  // namespace
 
-double AsDouble(const at::Tensor& scalar) {
+double AsDouble(const at::Tensor& where) {
+  const at::Tensor scalar = where.cpu();
   double value = 0;
   AT_DISPATCH_FLOATING_TYPES_AND2(at::kBFloat16, at::kHalf, scalar.scalar_type(), "loss",
                                   [&] { value = static_cast<double>(*scalar.const_data_ptr<scalar_t>()); });
@@ -60,11 +61,11 @@ Result<Capture> Capture::Make(const exec::Executor& executor, bool gradients, bo
     if (!keep) continue;
     const std::vector<int64_t>& sizes = t.block_of > 0 ? output->sizes : t.sizes;
     const std::vector<int64_t> strides = t.block_of > 0 ? ContiguousStrides(sizes) : t.strides;
-    at::Tensor copy = at::empty_strided(sizes, strides, value.options());
+    at::Tensor copy = at::empty_strided(sizes, strides, at::TensorOptions().dtype(value.scalar_type()));
     capture.gradients_.push_back({output->name, t.dtype, sizes, strides, copy.data_ptr()});
     capture.copies_.push_back(std::move(copy));
   }
-  if (largest > 0) capture.blocks_ = at::zeros({largest}, at::TensorOptions().dtype(at::kByte));
+  if (largest > 0) capture.blocks_ = at::zeros({largest}, at::TensorOptions(executor.device()).dtype(at::kByte));
   if (!capture.has_loss_) {
     return Error{Code::kBadInput, "the program has no loss", "", "compile a model that returns its loss"};
   }
@@ -106,7 +107,10 @@ at::Tensor* Capture::CopyOf(const std::string& name) {
 Status Capture::Gather(const program::OutputT& output, const at::Tensor& block) {
   const int64_t bytes = static_cast<int64_t>(block.nbytes());
   RETURN_IF_ERROR(executor_->context().communicator->AllGather(block.const_data_ptr(), blocks_.data_ptr(), bytes));
-  if (at::Tensor* copy = CopyOf(output.name)) std::memcpy(copy->data_ptr(), blocks_.const_data_ptr(), copy->nbytes());
+  if (at::Tensor* copy = CopyOf(output.name)) {
+    const int64_t whole = static_cast<int64_t>(copy->nbytes());
+    exec::TensorAt(at::kCPU, copy->data_ptr(), {whole}, {1}, at::kByte).copy_(blocks_.narrow(0, 0, whole));
+  }
   return Ok();
 }
 

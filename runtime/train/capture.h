@@ -11,7 +11,7 @@
 
 namespace autospc::train {
 
-// A floating-point scalar of any type.
+// A floating-point scalar of any type, on any device.
 double AsDouble(const at::Tensor& scalar);
 
 class Capture {

@@ -29,15 +29,23 @@ Status CheckPackageDevice(const std::string& device, const std::string& package_
     return Error{Code::kBadInput,
                  fmt::format("the package is compiled for {}, and this is a run on {}", package_device, device),
                  package,
-                 device == "cuda" ? "this version compiles for cpu alone: use --device cpu"
+                 device == "cuda" ? "compile it with --device cuda, or use --device cpu"
                                   : "run it with --device " + package_device};
   }
   if (device == "cpu") return Ok();
   ASSIGN_OR_RETURN(const std::string path, FindModule(machine));
+  const Result<const CudaModule*> module = LoadCudaModule(path);
+  return module.ok() ? Ok() : Status(module.error());
+}
+
+Status ConnectDevice(const std::string& device, const RankEnvironment& environment, Meeting* meeting, const Machine& machine) {
+  if (device == "cpu") return Ok();
+  ASSIGN_OR_RETURN(const std::string path, FindModule(machine));
   ASSIGN_OR_RETURN(const CudaModule* const module, LoadCudaModule(path));
-  (void)module;
-  return Error{Code::kUnsupported, "this version runs no instruction on a GPU: its ranks can only communicate there",
-               package, "use a package for cpu, and --device cpu"};
+  ASSIGN_OR_RETURN(const int gpus, CountGpus(machine.driver));
+  ASSIGN_OR_RETURN(std::unique_ptr<Communicator> connected, ConnectGpus(*meeting, environment, gpus, *module));
+  meeting->UseDevice(std::move(connected));
+  return Ok();
 }
 
 }  // namespace autospc::train

@@ -6,6 +6,7 @@
 
 #include "runtime/base/result.h"
 #include "runtime/dist/gpu_driver.h"
+#include "runtime/dist/rendezvous.h"
 
 namespace autospc::train {
 
@@ -20,8 +21,13 @@ struct Machine {
 Status CheckMachine(const std::string& device, int local_ranks, const Machine& machine = {});
 
 // A package's plan and kernels are those of one device. kBadInput: of another than `device`. For "cuda" then the module
-// is loaded (kUsage: a library is missing). kUnsupported: the executor's arena and kernels are the host's so far.
+// is loaded. kUsage: a library is missing.
 Status CheckPackageDevice(const std::string& device, const std::string& package_device, const std::string& package,
                           const Machine& machine = {});
+
+// For `device` "cuda": the ranks' GPUs connected and put to use (Meeting::UseDevice). All ranks call it. kUsage: one has no
+// GPU, or two share one; kPeerFailed: NCCL could not connect them.
+Status ConnectDevice(const std::string& device, const RankEnvironment& environment, Meeting* meeting,
+                     const Machine& machine = {});
 
 }  // namespace autospc::train

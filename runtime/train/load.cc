@@ -227,7 +227,7 @@ Status CheckWeights(const Package& package, const WeightOptions& options) {
 }
 
 Status LoadWeights(const Package& package, const WeightOptions& options, exec::Executor* executor) {
-  const std::map<int, void*> mapped = MappedStorages(package, options);
+  const std::map<int, void*> mapped = executor->device().is_cpu() ? MappedStorages(package, options) : std::map<int, void*>();
   ASSIGN_OR_RETURN(const Plan plan, MakePlan(package, options));
   const program::ProgramT& program = package.program();
   const std::map<std::string, int> masters = MasterStorages(program);
@@ -249,15 +249,15 @@ Status LoadWeights(const Package& package, const WeightOptions& options, exec::E
       }
       continue;
     }
-    // Row-major bytes go straight to their place, others by way of a copy.
+    // Row-major bytes go straight to their place, others and those of another device by way of a copy.
     std::vector<char> rows;
     void* to = target.data_ptr();
-    if (!target.is_contiguous()) {
+    if (!target.is_contiguous() || !target.is_cpu()) {
       rows.resize(static_cast<size_t>(target.numel() * static_cast<int64_t>(target.element_size())));
       to = rows.data();
     }
     RETURN_IF_ERROR(ReadItem(item, s, t, t.dtype, target.numel(), options.seed, to));
-    if (!rows.empty()) target.copy_(at::from_blob(to, t.sizes, target.options()));
+    if (!rows.empty()) target.copy_(at::from_blob(to, t.sizes, at::TensorOptions().dtype(target.scalar_type())));
   }
   return Ok();
 }

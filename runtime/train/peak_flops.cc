@@ -4,6 +4,7 @@
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/ones.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 #include <c10/util/Exception.h>
 
 #include <algorithm>
@@ -38,22 +39,28 @@ program::DType ProductType(const program::ProgramT& program) {
   return most == made.end() ? program::DType::Float32 : most->first;
 }
 
-double MeasurePeakFlops(program::DType type) {
+double MeasurePeakFlops(program::DType type, c10::Device device) {
   using Clock = std::chrono::steady_clock;
   try {
     at::AutoDispatchBelowADInplaceOrView no_autograd;
-    const auto options = at::TensorOptions().dtype(exec::ToScalarType(type));
+    const auto options = at::TensorOptions(device).dtype(exec::ToScalarType(type));
     // More threads need more work to share; 512 is where one core's rate no longer grows.
-    const auto n = static_cast<int64_t>(512 * std::min(4.0, std::ceil(std::sqrt(static_cast<double>(at::get_num_threads())))));
+    const auto cores = static_cast<int64_t>(512 * std::min(4.0, std::ceil(std::sqrt(static_cast<double>(at::get_num_threads())))));
+    const int64_t n = device.is_cpu() ? cores : 8192;
+    const auto settle = [device] {
+      if (!device.is_cpu()) c10::impl::VirtualGuardImpl(device.type()).synchronizeDevice(device.index());
+    };
     const at::Tensor a = at::ones({n, n}, options), b = at::ones({n, n}, options);
     at::Tensor c = at::ones({n, n}, options);
     double best = 0;
     const auto begin = Clock::now();
     for (int i = 0; i < 4 || (i < 10 && Clock::now() - begin < std::chrono::milliseconds(20)); ++i) {
+      settle();
       const auto start = Clock::now();
       at::mm_out(c, a, b);
+      settle();
       const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
-      if (i > 0 && seconds > 0) best = std::max(best, 2.0 * static_cast<double>(n * n * n) / seconds);  // the first one warms up
+      if (i > 0 && seconds > 0) best = std::max(best, 2.0 * static_cast<double>(n) * static_cast<double>(n) * static_cast<double>(n) / seconds);  // the first one warms up
     }
     return best;
   } catch (const c10::Error&) {

@@ -1,6 +1,8 @@
 // The FLOP/s at which model FLOPs utilisation is 1, where nobody gives them: those of a matrix product.
 #pragma once
 
+#include <c10/core/Device.h>
+
 #include <string>
 
 #include "runtime/base/result.h"
@@ -12,7 +14,7 @@ namespace autospc::train {
 program::DType ProductType(const program::ProgramT& program);
 
 // FLOP/s of square products of that type with this process' threads, the best of a few in some 20 ms. All ranks of a
-// machine measure at once, as they work at once. 0: LibTorch has no product of the type.
-double MeasurePeakFlops(program::DType type);
+// machine measure at once, as they work at once. On a GPU: of that. 0: LibTorch has no product of the type.
+double MeasurePeakFlops(program::DType type, c10::Device device);
 
 }  // namespace autospc::train

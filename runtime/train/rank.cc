@@ -1,5 +1,7 @@
 #include "runtime/train/rank.h"
 
+#include <ATen/ops/zeros.h>
+
 #include <algorithm>
 
 #include "runtime/base/whereabouts.h"
@@ -15,6 +17,7 @@ constexpr int64_t kDataSlack = 32 << 20;  // bytes that a step may take besides 
 
 // Zero pages of the optimiser's states and of the inputs belong to the state after loading.
 void TouchState(exec::Executor* executor, size_t storage) {
+  if (!executor->device().is_cpu()) return;
   const program::StorageT& s = *executor->program().storages[storage];
   const bool zeros = s.kind == program::StorageKind::Optimizer || s.kind == program::StorageKind::Input;
   if (s.arena_offset >= 0 || !zeros) return;
@@ -45,10 +48,11 @@ Status Rank::LoadProgram(const checkpoint::Reader* resumed, bool gradients) {
   weights.restored = resumed != nullptr;
   exec::ExecutorOptions executor_options;
   executor_options.rank = rank();
-  executor_options.communicator = meeting_.host.get();
+  executor_options.communicator = meeting_.device ? meeting_.device.get() : meeting_.host.get();
+  executor_options.device = executor_options.communicator->device();
   executor_options.seed = resumed != nullptr ? resumed->manifest().seed : options_.seed;
   executor_options.whereabouts = &MyWhereabouts();
-  executor_options.external = MappedStorages(*package_, weights);
+  if (executor_options.device.is_cpu()) executor_options.external = MappedStorages(*package_, weights);
   // The package lives as long as the program that points into it.
   std::shared_ptr<const program::ProgramT> program(package_, &package_->program());
   ASSIGN_OR_RETURN(executor_, exec::Executor::Create(std::move(program), executor_options));
@@ -60,6 +64,10 @@ Status Rank::LoadProgram(const checkpoint::Reader* resumed, bool gradients) {
     for (int64_t i = 0; i < executor_->program().storages[storage]->bytes; i += 4096) (void)bytes[i];
   }
   for (size_t i = 0; i < executor_->program().storages.size(); ++i) TouchState(executor_.get(), i);
+  for (const auto& input : executor_->program().inputs) {
+    const at::Tensor& read = executor_->tensor(input->tensor);
+    if (!executor_->device().is_cpu()) staged_.push_back(at::zeros(read.sizes(), at::TensorOptions().dtype(read.scalar_type())));
+  }
   ASSIGN_OR_RETURN(Capture capture, Capture::Make(*executor_, gradients, first()));
   capture_ = std::make_unique<Capture>(std::move(capture));
   for (const ComputedGradient& g : capture_->gradients()) {  // taken now, not in the step
@@ -75,10 +83,14 @@ std::vector<data::InputView> Rank::Inputs() const {
   const std::vector<data::Slice> slices = SlicesOf(executor_->program(), rank());
   for (const auto& input : executor_->program().inputs) {
     const program::TensorT& t = *executor_->program().tensors[input->tensor];
-    views.push_back({input->name, t.dtype, t.sizes, input->seq_dim, executor_->tensor(input->tensor).data_ptr(),
-                     slices[views.size()]});
+    const at::Tensor& read = staged_.empty() ? executor_->tensor(input->tensor) : staged_[views.size()];
+    views.push_back({input->name, t.dtype, t.sizes, input->seq_dim, read.data_ptr(), slices[views.size()]});
   }
   return views;
+}
+
+void Rank::BringInputs() {
+  for (size_t i = 0; i < staged_.size(); ++i) executor_->tensor(executor_->program().inputs[i]->tensor).copy_(staged_[i]);
 }
 
 Status Rank::Step(double lr) {
@@ -86,6 +98,7 @@ Status Rank::Step(double lr) {
   MyWhereabouts().step.store(executor_->steps() + 1, std::memory_order_relaxed);
   executor_->SetScalar("lr", lr);
   executor_->SetScalar("step", static_cast<double>(executor_->steps() + 1));
+  BringInputs();
   if (executor_->micro_batch() == 0) capture_->BeginStep();
   const int64_t step = executor_->steps() + 1;
   Status status = executor_->Step(capture_->OnOutput());
@@ -98,6 +111,7 @@ Status Rank::Step(double lr) {
 
 Result<double> Rank::Evaluate() {
   double loss = 0;
+  BringInputs();
   RETURN_IF_ERROR(executor_->Evaluate([&](const program::OutputT&, const at::Tensor& value) -> Status {
     loss = AsDouble(value);
     return Ok();

@@ -37,7 +37,8 @@ class Rank {
   // The process as it was when loading was over, in bytes.
   int64_t loaded_resident() const { return loaded_resident_; }
 
-  // Where the program reads its batch.
+  // Where the batch is put: where the program reads it, or on the host, from where a step and an evaluation bring it to
+  // the device.
   std::vector<data::InputView> Inputs() const;
   // Steps taken, those of the run that this one continues included.
   int64_t steps() const { return executor_->steps(); }
@@ -55,6 +56,7 @@ class Rank {
   Rank(const RunOptions& options, std::shared_ptr<const Package> package, const Meeting& meeting)
       : options_(options), package_(std::move(package)), meeting_(meeting) {}
   Status LoadProgram(const checkpoint::Reader* resumed, bool gradients);
+  void BringInputs();
 
   const RunOptions& options_;
   std::shared_ptr<const Package> package_;
@@ -62,6 +64,7 @@ class Rank {
   std::unique_ptr<exec::Executor> executor_;
   std::unique_ptr<Capture> capture_;
   std::unique_ptr<NumericsCheck> numerics_;  // --check-numerics
+  std::vector<at::Tensor> staged_;           // on the host, one for each input; none where the device is the host
   bool shared_error_ = false;
   int64_t loaded_resident_ = 0;
 };

@@ -17,7 +17,7 @@ namespace {
 // One rank's memory, gathered by all of them.
 struct MemoryReport {
   int64_t planned = 0;  // bytes of the arena
-  int64_t growth = 0;   // VmHWM above the resident state after loading
+  int64_t growth = 0;   // VmHWM above the resident state after loading; on a GPU what LibTorch's allocator gave out
   int64_t outside = 0;  // tensor bytes outside the arena in the last step
 };
 
@@ -54,8 +54,10 @@ void PrintTimes(const exec::Executor& executor, bool json) {
 Status ReportMemory(Rank* rank) {
   exec::Executor& executor = rank->executor();
   ASSIGN_OR_RETURN(const ProcessMemory memory, ReadProcessMemory());
-  const MemoryReport mine{executor.program().arena_bytes, memory.peak_resident - rank->loaded_resident(),
-                          executor.OutsideBytes()};
+  const int64_t arena = executor.program().arena_bytes, beside = executor.OutsideBytes();
+  // A GPU's arena is taken when it is loaded, so that a step grows by what lies outside.
+  const int64_t growth = executor.device().is_cpu() ? memory.peak_resident - rank->loaded_resident() : arena + beside;
+  const MemoryReport mine{arena, growth, beside};
   std::vector<MemoryReport> all(rank->communicator().size());
   RETURN_IF_ERROR(rank->communicator().AllGather(&mine, all.data(), sizeof(MemoryReport)));
   if (!rank->first()) return Ok();

@@ -210,13 +210,13 @@ Status Restore(const Reader& reader, exec::Executor* executor) {
     if (begin == end) continue;
     at::Tensor to = executor->tensor(want.tensor);
     if (want.block > 0) to = to.narrow(0, 0, end - begin);
-    if (to.is_contiguous()) {
+    if (to.is_contiguous() && to.is_cpu()) {
       RETURN_IF_ERROR(reader.Read(*name, begin, end, want.dtype, to.data_ptr()));
       continue;
     }
     std::vector<char> rows(static_cast<size_t>((end - begin) * ByteSize(want.dtype)));
     RETURN_IF_ERROR(reader.Read(*name, begin, end, want.dtype, rows.data()));
-    to.copy_(at::from_blob(rows.data(), to.sizes(), to.options()));
+    to.copy_(at::from_blob(rows.data(), to.sizes(), at::TensorOptions().dtype(to.scalar_type())));
   }
   executor->ResumeAt(reader.manifest().step);
   return Ok();

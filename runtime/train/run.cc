@@ -268,7 +268,7 @@ Result<int> Run(const RunOptions& options) {
   meet.terms = TermsOf(options.job, job->package->digest());
   meet.interface = options.job.interface;
   meet.heartbeat_seconds = options.job.heartbeat_seconds;
-  ASSIGN_OR_RETURN(const Meeting meeting, Meet(mine, meet));
+  ASSIGN_OR_RETURN(Meeting meeting, Meet(mine, meet));
   if (mine.rank == 0) {
     for (const std::string& difference : meeting.warnings)
       Log(LogLevel::kWarning, "the ranks differ, and replicated values may with them, in the last bits: " + difference);
@@ -278,6 +278,7 @@ Result<int> Run(const RunOptions& options) {
         [package = job->package](int i) { return DescribeInstruction(package->program(), i); });
   }
   MyWhereabouts().Set(Activity::kLoading);
+  if (const Status connected = ConnectDevice(options.device, mine, &meeting); !connected.ok()) return meeting.Explain(connected.error());
   Result<int> code = BeRank(options, std::move(*job), meeting);
   if (code.ok()) return code;
   return meeting.Explain(std::move(code).error());

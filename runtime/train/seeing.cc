@@ -67,11 +67,12 @@ Result<std::unique_ptr<Seeing>> Seeing::Start(Rank* rank, int64_t last_step) {
   for (const auto& storage : program.storages) {
     if (storage->arena_offset < 0) seeing->planned_bytes_ += storage->bytes;
   }
-  for (const auto& [storage, data] : MappedStorages(rank->package(), rank->options().weights)) {
+  const bool on_host = rank->executor().device().is_cpu();
+  for (const auto& [storage, data] : on_host ? MappedStorages(rank->package(), rank->options().weights) : std::map<int, void*>()) {
     seeing->mapped_bytes_ += program.storages[storage]->bytes;
   }
   const program::DType type = ProductType(program);
-  seeing->peak_flops_ = options.peak_flops > 0 ? options.peak_flops : MeasurePeakFlops(type);
+  seeing->peak_flops_ = options.peak_flops > 0 ? options.peak_flops : MeasurePeakFlops(type, rank->executor().device());
   if (!rank->first()) return seeing;
   const int64_t first_step = rank->steps() + 1;
   if (!options.metrics.empty()) {
@@ -105,8 +106,10 @@ Status Seeing::MeasureMemory(int64_t step) {
   struct Shared {
     int64_t planned = 0, measured = 0;
   };
-  // Resident pages of files are code, libraries and data; the mapped weights alone are in the plan.
-  const Shared mine{planned_bytes_, memory.anonymous - AnonymousAtStart() + mapped_bytes_};
+  // Resident pages of files are code, libraries and data; the mapped weights alone are in the plan. On a GPU it is the most
+  // that LibTorch's allocator there gave out in the step.
+  const c10::Device device = rank_->executor().device();
+  const Shared mine{planned_bytes_, device.is_cpu() ? memory.anonymous - AnonymousAtStart() + mapped_bytes_ : exec::UseOf(device).peak};
   std::vector<Shared> all(static_cast<size_t>(rank_->communicator().size()));
   RETURN_IF_ERROR(rank_->communicator().AllGather(&mine, all.data(), sizeof(Shared)));
   for (const Shared& shared : all) {

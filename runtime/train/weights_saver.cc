@@ -120,7 +120,7 @@ TensorToWrite WeightsSaver::Tensor(const SavedWeight& weight, const std::string&
     if (n == 0) return Ok();
     const at::ScalarType type = exec::ToScalarType(weight.from.dtype);
     if (weight.master >= 0 && weight.master_block > 0) {
-      const at::Tensor& block = executor_->tensor(weight.master);
+      const at::Tensor block = executor_->tensor(weight.master).cpu();
       at::Tensor all = at::empty({weight.master_block * communicator_->size()}, at::TensorOptions().dtype(block.scalar_type()));
       RETURN_IF_ERROR(communicator_->AllGather(block.const_data_ptr(), all.data_ptr(), static_cast<int64_t>(block.nbytes())));
       const at::Tensor whole = all.narrow(0, 0, n).to(type);
@@ -131,7 +131,7 @@ TensorToWrite WeightsSaver::Tensor(const SavedWeight& weight, const std::string&
       return sink(none.data(), static_cast<int64_t>(none.size()));
     }
     const at::Tensor& from = executor_->tensor(weight.master >= 0 ? weight.master : weight.from.tensor);
-    const at::Tensor rows = from.to(type).contiguous();
+    const at::Tensor rows = from.to(type).contiguous().cpu();
     return sink(rows.const_data_ptr(), static_cast<int64_t>(rows.nbytes()));
   };
   return tensor;

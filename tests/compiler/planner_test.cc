@@ -124,7 +124,7 @@ TEST(WhatWouldFit, NothingFitsWhereTheWeightsDoNot) {
   EXPECT_LE(trials.count(), 5) << "more ranks and shorter sequences need not be tried";
 }
 
-Plan Planned(const std::vector<int64_t>& ranks, int64_t budget, std::optional<int64_t> seq_len) {
+Plan PlanFor(const std::vector<int64_t>& ranks, int64_t budget, std::optional<int64_t> seq_len) {
   PlanRequest request;
   request.options = Options("llama", budget);
   request.options.bindings.seq_len = seq_len;
@@ -135,15 +135,15 @@ Plan Planned(const std::vector<int64_t>& ranks, int64_t budget, std::optional<in
 }
 
 TEST(DescribePlan, TextFitsAHundredColumnsInEveryCase) {
-  for (const Plan& plan : {Planned({1, 2, 1024}, 3 << 20, std::nullopt), Planned({2}, 1000, std::nullopt), Planned({1, 2}, 0, 256),
-                           Planned({1}, 1000, 256)}) {
+  for (const Plan& plan : {PlanFor({1, 2, 1024}, 3 << 20, std::nullopt), PlanFor({2}, 1000, std::nullopt), PlanFor({1, 2}, 0, 256),
+                           PlanFor({1}, 1000, 256)}) {
     std::istringstream lines(DescribePlan(plan, false));
     for (std::string line; std::getline(lines, line);) EXPECT_LE(line.size(), 100u) << line;
   }
 }
 
 TEST(DescribePlan, JsonHasItsKeys) {
-  const json root = json::parse(DescribePlan(Planned({1, 2}, 3 << 20, std::nullopt), true));
+  const json root = json::parse(DescribePlan(PlanFor({1, 2}, 3 << 20, std::nullopt), true));
   for (const char* key : {"model", "strategy", "optimizer", "budget", "seq_len", "machine", "assumptions", "rows", "cheapest", "trials", "seconds"})
     EXPECT_TRUE(root.contains(key)) << key;
   for (const json& row : root["rows"]) {

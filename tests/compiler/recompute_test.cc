@@ -232,7 +232,7 @@ TEST(Recompute, TheFastestThatFitsIsWithinTheBudget) {
       PassContext now = context;
       now.zero = -1;
       now.memory_budget = budget;
-      const Planned planned = OrThrow(FastestThatFits(*partitioned, now, "cpu", false, manager, curve));
+      const Planned planned = OrThrow(FastestThatFits(*partitioned, now, Target{}, false, manager, curve));
       return OrThrow(Program(planned.graph, now));
     };
     std::vector<PlanPoint> curve;

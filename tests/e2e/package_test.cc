@@ -203,6 +203,18 @@ TEST(RunTest, AGpuIsRefusedWithTheReason) {
   EXPECT_EQ(outcome.err.find("[rank"), std::string::npos) << "no rank was started\n" << outcome.err;
 }
 
+TEST(RunTest, APackageForGpusIsForGpus) {
+  TempFolder folder;
+  const Args compile = CompileArgs(Pt2("gpt"), folder / "package", 2, 61, {"--device", "cuda"});
+  const Outcome compiled = Execute(compile);
+  ASSERT_EQ(compiled.code, 0) << Said(compile, compiled);
+  const Args inspect = {"autospc", "inspect", (folder / "package").string(), "--json"};
+  const Outcome inspected = Execute(inspect);
+  ASSERT_EQ(inspected.code, 0) << Said(inspect, inspected);
+  EXPECT_EQ(nlohmann::json::parse(inspected.out).at("device"), "cuda");
+  ExpectRunRefused(folder / "package", Golden("gpt", "s61"), {"compiled for cuda", "run on cpu", "--device cuda"});
+}
+
 TEST(RunTest, FlagsAloneAreUsage) {
   for (const Args& args :
        std::vector<Args>{{"autosp-run"},

@@ -49,7 +49,7 @@ TEST(DeviceTest, ReasonsInTheirOrder) {
   ExpectError(CheckPackageDevice("cuda", "cuda", "out/p", machine), Code::kUsage, "libfake_absent.so is missing");
   fs::remove((folder / "bin/") + kCudaModuleFile);
   fs::create_symlink(Fake("fake_module"), (folder / "bin/") + kCudaModuleFile);
-  ExpectError(CheckPackageDevice("cuda", "cuda", "out/p", machine), Code::kUnsupported, "runs no instruction on a GPU");
+  EXPECT_TRUE(CheckPackageDevice("cuda", "cuda", "out/p", machine).ok());
 }
 
 }  // namespace

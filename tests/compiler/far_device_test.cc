@@ -1,0 +1,115 @@
+// Packages compiled for a GPU, run as a job runs them, on a device whose memory the host cannot reach (tests/exec/
+// far_device.h): ranks as threads, whole steps against goldens, and training beside the same on the host.
+#include <gtest/gtest.h>
+
+#include "runtime/checkpoint/layout.h"
+#include "runtime/train/snapshot.h"
+#include "tests/compiler/device_job.h"
+#include "tests/exec/far_device.h"
+
+namespace autospc::train {
+namespace {
+
+struct FarCase {
+  std::string model;
+  int ranks;
+  int64_t seq_len;
+  std::string strategy = "ulysses";
+};
+class FarDeviceTest : public testing::TestWithParam<FarCase> {};
+
+TEST_P(FarDeviceTest, EveryGradientIsThatOfOneDevice) {
+  const FarCase& c = GetParam();
+  TempFolder folder;
+  CompileOptions options = CudaOptions(c.model, c.ranks, c.seq_len);
+  options.context.strategy = c.strategy;
+  const auto package = CompileTo(folder / "package", options);
+  ExpectGolden(c.model, c.seq_len, package, far::Install());
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, FarDeviceTest,
+                         testing::Values(FarCase{"llama", 1, 61}, FarCase{"llama", 2, 61}, FarCase{"llama", 3, 64},
+                                         FarCase{"gpt", 2, 61}, FarCase{"gpt", 3, 61, "allgather-kv"}, FarCase{"window", 2, 61},
+                                         FarCase{"encoder", 3, 61}, FarCase{"encoder", 2, 64}, FarCase{"padded", 2, 61},
+                                         FarCase{"shifted", 3, 61}, FarCase{"frozen", 2, 61}),
+                         [](const auto& info) {
+                           return fmt::format("{}_P{}_S{}{}", info.param.model, info.param.ranks, info.param.seq_len,
+                                              info.param.strategy == "ulysses" ? "" : "_gathered");
+                         });
+
+struct FarTrained {
+  std::vector<double> losses, norms;
+  double evaluated = 0;
+  std::vector<std::byte> state;  // rank 0's part of a checkpoint
+};
+
+// A batch of ids below 40, the same on each rank.
+void PutBatch(Rank* rank) {
+  for (const data::InputView& input : rank->Inputs()) {
+    int64_t n = 1;
+    for (const int64_t s : input.sizes) n *= s;
+    ASSERT_EQ(input.dtype, program::DType::Int64) << input.name;
+    for (int64_t i = 0; i < n; ++i) static_cast<int64_t*>(input.data)[i] = i * 37 % 40;
+  }
+}
+
+// Some steps of AdamW with clipping on one batch, with an evaluation amid them.
+FarTrained TrainFar(const CompileOptions& options, const std::string& path) {
+  FarTrained trained;
+  RunOptions run;
+  run.weights.seed = 5;
+  RunJob(CompileTo(path, options), far::Install(), run, [&](Rank* rank) -> Status {
+    for (int step = 0; step < 5; ++step) {
+      PutBatch(rank);
+      if (step == 3) {
+        ASSIGN_OR_RETURN(const double loss, rank->Evaluate());
+        if (rank->first()) trained.evaluated = loss;
+      }
+      for (int64_t micro = 0; micro < rank->micro_batches(); ++micro) RETURN_IF_ERROR(rank->Step(1e-3));
+      if (!rank->first()) continue;
+      trained.losses.push_back(rank->capture().loss());
+      trained.norms.push_back(rank->capture().grad_norm());
+    }
+    if (!rank->first()) return Ok();
+    const checkpoint::Layout layout = checkpoint::MakeLayout(rank->program(), WrittenStorages(rank->program()));
+    ASSIGN_OR_RETURN(Snapshot snapshot, Snapshot::Make(layout, &rank->executor()));
+    snapshot.Take();
+    trained.state.assign(snapshot.data(), snapshot.data() + snapshot.bytes());
+    return Ok();
+  });
+  return trained;
+}
+
+TEST(FarTrainingTest, StepsAreTheHosts) {
+  for (const auto& [model, ranks, zero, dtype, micro_batches] :
+       {std::tuple{"llama", 2, 0, "", 1}, {"gpt", 3, 2, "", 1}, {"llama", 2, 1, "bf16", 1}, {"llama", 1, 0, "", 1},
+        {"bytes", 2, 0, "", 1}, {"gpt", 2, 0, "", 3}, {"llama", 2, 2, "bf16", 2}}) {
+    SCOPED_TRACE(fmt::format("{}, {} ranks, ZeRO {}, {}, {} micro-batches", model, ranks, zero, dtype, micro_batches));
+    TempFolder folder;
+    CompileOptions options = CudaOptions(model, ranks, 61);
+    if (model == std::string_view("bytes")) options.bindings.batch = 2;  // the one that drops out
+    options.context.micro_batches = micro_batches;
+    options.context.optimizer = "adamw";
+    options.context.clip_norm = 1;
+    options.context.zero = zero;
+    options.context.dtype = dtype;
+    const FarTrained far = TrainFar(options, folder / "far");
+    options.device = "cpu";
+    const FarTrained host = TrainFar(options, folder / "host");
+    ASSERT_FALSE(host.losses.empty());
+    ASSERT_EQ(far.losses.size(), host.losses.size());
+    // bfloat16's products are rounded to 8 bits, in whatever order their sums were taken.
+    const double tolerance = *dtype != '\0' ? 1e-2 : 2e-5;
+    for (size_t i = 0; i < host.losses.size(); ++i) {
+      EXPECT_NEAR(far.losses[i], host.losses[i], tolerance * host.losses[i]) << "step " << i;
+      EXPECT_NEAR(far.norms[i], host.norms[i], 10 * tolerance * host.norms[i]) << "step " << i;
+    }
+    EXPECT_LT(far.losses.back(), far.losses.front());
+    EXPECT_NEAR(far.evaluated, host.evaluated, tolerance * host.evaluated);
+    ASSERT_EQ(far.state.size(), host.state.size());
+    EXPECT_FALSE(far.state.empty());
+  }
+}
+
+}  // namespace
+}  // namespace autospc::train

@@ -1,0 +1,61 @@
+// Whole steps on a GPU, where there is one: the goldens of models, by ranks as threads that share it, and by one rank over
+// NCCL.
+#include <gtest/gtest.h>
+
+#include <torch/csrc/distributed/c10d/HashStore.hpp>
+
+#include "runtime/dist/cuda_module.h"
+#include "runtime/dist/gpu_driver.h"
+#include "tests/compiler/device_job.h"
+
+namespace autospc::train {
+namespace {
+
+class GpuStepTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    const auto gpus = CountGpus();
+    if (!gpus.ok()) GTEST_SKIP() << gpus.error().Format();
+    const auto path = FindCudaModule();
+    if (!path.ok()) GTEST_SKIP() << path.error().Format();
+    const auto module = LoadCudaModule(*path);  // and with it LibTorch's kernels
+    if (!module.ok()) GTEST_SKIP() << module.error().Format();
+    module_ = *module;
+  }
+
+  const c10::Device device_ = c10::Device(c10::DeviceType::CUDA, 0);
+  const CudaModule* module_ = nullptr;
+};
+
+TEST_F(GpuStepTest, EveryGradientIsThatOfOneDevice) {
+  for (const auto& [model, ranks] : {std::pair{"llama", 1}, {"llama", 2}, {"gpt", 3}, {"encoder", 2}, {"window", 2}}) {
+    SCOPED_TRACE(fmt::format("{} on {} ranks", model, ranks));
+    TempFolder folder;
+    ExpectGolden(model, 61, CompileTo(folder / "package", CudaOptions(model, ranks, 61)), device_);
+  }
+}
+
+TEST_F(GpuStepTest, OneRankOverNccl) {
+  TempFolder folder;
+  const auto package = CompileTo(folder / "package", CudaOptions("llama", 1, 61));
+  ASSERT_NE(package, nullptr);
+  const auto golden = GoldenFile::Open(ModelFile("llama", ".golden_s61.safetensors"));
+  ASSERT_TRUE(golden.ok()) << golden.error().Format();
+  auto connected = module_->connect(c10::make_intrusive<c10d::HashStore>(), 0, 1, 0);
+  ASSERT_TRUE(connected.ok()) << connected.error().Format();
+  Meeting meeting(nullptr, MakeSingleCommunicator());
+  meeting.UseDevice(std::move(connected).value());
+  const RunOptions options;
+  const auto rank = Rank::Load(options, package, meeting, nullptr, /*gradients=*/true);
+  ASSERT_TRUE(rank.ok()) << rank.error().Format();
+  ASSERT_TRUE(TakeBatch(*golden, rank->get()).ok());
+  const Status stepped = (*rank)->Step(0.1);
+  ASSERT_TRUE(stepped.ok()) << stepped.error().Format();
+  const Capture& capture = (*rank)->capture();
+  const auto compared = CompareWithGolden(*golden, capture.loss(), capture.gradients(), (*rank)->program(), 1e-5);
+  ASSERT_TRUE(compared.ok()) << compared.error().Format();
+  EXPECT_TRUE(compared->passed()) << compared->Table();
+}
+
+}  // namespace
+}  // namespace autospc::train
