@@ -1,9 +1,9 @@
 // A program that may run forward items again: what is computed when, and how many bytes are alive meanwhile.
 #pragma once
 
+#include <boost/range/irange.hpp>
 #include <cstdint>
 #include <functional>
-#include <ranges>
 #include <span>
 #include <vector>
 
@@ -39,8 +39,8 @@ struct Schedule {
 };
 
 // The copies that a step makes: [first, behind).
-inline std::ranges::iota_view<int, int> MakesOf(const Problem& problem, const Step& step) {
-  return {step.makes, step.makes + static_cast<int>(problem.items[step.item].makes.size())};
+inline boost::integer_range<int> MakesOf(const Problem& problem, const Step& step) {
+  return boost::irange(step.makes, step.makes + static_cast<int>(problem.items[step.item].makes.size()));
 }
 
 // For each copy the steps that read it, in order.

@@ -34,6 +34,8 @@ constexpr milliseconds kWatchedPatience{3500};  // for ranks whose watchdogs end
 constexpr milliseconds kCausePatience{2000};    // for the one that says why, where others only lost a peer
 constexpr milliseconds kGrace{2000};            // between asking ranks to end and ending them
 constexpr milliseconds kAfterPeers{2500};       // the peers of a silent rank speak first
+// Added to the kernel's own score when memory is short (proc(5), oom_score_adj): a rank goes, and this process says so.
+constexpr char kOomScore[] = "500";
 
 Error SystemError(const char* what) {
   return Error{Code::kFailed, fmt::format("{}: {}", what, std::strerror(errno)), "", ""};
@@ -129,6 +131,10 @@ class Job {
     if (pid < 0) return SystemError("fork");
     if (pid == 0) {
       prctl(PR_SET_PDEATHSIG, SIGKILL);
+      if (const int score = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC); score >= 0) {
+        (void)!write(score, kOomScore, sizeof(kOomScore) - 1);
+        close(score);
+      }
       if (getppid() != parent) _exit(static_cast<int>(Code::kPeerFailed));
       dup2(out[1], STDOUT_FILENO);
       dup2(err[1], STDERR_FILENO);
