@@ -224,7 +224,9 @@ Status GraphReader::AddOp(const OpSchema& schema, ReadArgs read, const json& nod
 }
 
 Status GraphReader::Autocast(const OpSchema& schema, ir::DType result, const Scope& scope, std::vector<Arg>* args) {
-  for (const auto& [device, state] : scope.autocast) {
+  for (const auto& entry : scope.autocast) {
+    const auto& device = entry.first;  // by name: Clang 14's lambdas can't capture structured bindings
+    const auto& state = entry.second;
     const auto dtype = [&](ValueId v) { return graph_->value(v).dtype; };
     const auto eligible = [&](ValueId v) {
       const ir::DType t = dtype(v);
