@@ -30,7 +30,7 @@ class Accumulation {
       : graph_(graph), order_(graph), uses_(graph), micro_batches_(micro_batches) {}
 
   Result<bool> Run() {
-    RETURN_IF_ERROR(FindLate());
+    FindLate();
     if (totals_.empty() || seed_ == kNoNode) {
       return Error{Code::kFailed, "no loss is summed over micro-batches", graph_.name, "this is a bug of the compiler"};
     }
@@ -41,13 +41,17 @@ class Accumulation {
       const ValueId result = total.results[0], sum = Sum(total.args[0].value, false, id);
       late_.insert(sum);
       graph_.ReplaceUses(result, sum);
+      for (ValueId v = 0; v < graph_.num_values(); ++v) {
+        if (graph_.has_value(v) && graph_.value(v).base == result) graph_.value(v).base = sum;
+      }
       graph_.EraseNode(id);
     }
     std::vector<Gradient> gradients = FindGradients();
     for (Gradient& g : gradients) g.sum = Sum(g.addend, true, Behind(g.addend));
     RETURN_IF_ERROR(MoveLate());
-    const ValueId scale = Scale();
-    for (const Gradient& g : gradients) Finish(g, scale);
+    for (const Gradient& g : gradients) Finish(g);
+    BecomeSeed(graph_.node(seed_));
+    graph_.EliminateDeadCode();  // what was made again at the end, where nothing else reads it
     return true;
   }
 
@@ -59,32 +63,34 @@ class Accumulation {
     ValueId sum = kNoValue;
   };
 
-  // What depends on totals waits for the last micro-batch; a total's adjoint does not.
-  Status FindLate() {
+  // What depends on totals waits for the last micro-batch; a total's adjoint, and what comes of it, does not.
+  void FindLate() {
     for (const NodeId id : graph_.nodes()) {
       const Node& node = graph_.node(id);
       const std::vector<ValueId> operands = node.Operands();
+      const auto any = [&](const std::set<ValueId>& of) {
+        return std::any_of(operands.begin(), operands.end(), [&](ValueId v) { return of.contains(v); });
+      };
       if (node.op == "autosp.total") {
         totals_.push_back(id);
         late_.insert(node.results[0]);
       } else if (node.op == "autosp.total_backward" && seed_ == kNoNode) {
         seed_ = id;
-      } else if (std::any_of(operands.begin(), operands.end(), [&](ValueId v) { return late_.contains(v); })) {
+        seeded_.insert(node.results[0]);
+      } else if (any(late_)) {
         late_nodes_.push_back(id);
         late_.insert(node.results.begin(), node.results.end());
+      } else if (any(seeded_)) {
+        seeded_.insert(node.results.begin(), node.results.end());
       }
     }
-    for (const ir::GraphOutput& out : graph_.outputs) {
-      if (out.kind != ir::OutputKind::kGradient || !late_.contains(out.value)) continue;
-      return Error{Code::kUnsupported, fmt::format("--accumulate: the parameter '{}' multiplies the loss itself", out.name), "", ""};
-    }
-    return Ok();
   }
 
   // In the order in which they are born, each addend once.
   std::vector<Gradient> FindGradients() const {
     std::map<std::pair<int, ValueId>, Gradient> found;
     for (const ValueId v : uses_.gradients()) {
+      if (late_.contains(v)) continue;  // of a parameter that stands beside the sums: known once a step
       const ValueId root = order_.Owner(v);
       const Node* maker = graph_.producer(root);
       const bool reduced = maker != nullptr && maker->op == "autosp.all_reduce" && maker->phase == Phase::kBackward &&
@@ -150,11 +156,13 @@ class Accumulation {
   // `v` where nothing of a micro-batch is left: what is always there, or made again of it.
   Result<ValueId> AtEnd(ValueId v, NodeId reader) {
     if (late_.contains(v)) return v;
+    if (seeded_.contains(v)) return OfStep(v);
     const ir::GraphInput* input = graph_.FindInput(order_.Owner(v));
     if (input != nullptr && input->kind != ir::InputKind::kUser) return v;
     if (const auto it = again_.find(v); it != again_.end()) return it->second;
     const Node* maker = graph_.producer(v);
-    if (maker == nullptr || ir::IsEffectful(maker->op) || maker->results.size() != 1 || graph_.value(v).base != kNoValue) {
+    if (maker != nullptr && maker->op == "autosp.vary") return AtEnd(maker->args[0].value, reader);
+    if (maker == nullptr || ir::IsEffectful(maker->op) || maker->results.size() != 1) {
       return Error{Code::kUnsupported, fmt::format("--accumulate: %{} is of one micro-batch, and the loss needs it", graph_.value(v).name),
                    ir::Where(graph_, graph_.node(reader)), "compile without --accumulate, with a --batch as large as the step's"};
     }
@@ -167,36 +175,72 @@ class Accumulation {
     const Value& value = graph_.value(v);
     const std::vector<ir::Expr> sizes = value.sizes, strides = value.strides;
     const ValueId made = graph_.AddValue(value.name, value.dtype, sizes, strides);
+    if (value.base != kNoValue) {
+      ASSIGN_OR_RETURN(graph_.value(made).base, AtEnd(value.base, reader));
+      graph_.value(made).byte_offset = value.byte_offset;
+    }
     Add(graph_.node(id).op, std::move(args), {made}, kNoNode, Phase::kBackward, &graph_.node(id));
     return again_[v] = made;
   }
 
-  // What the gradients' sums are multiplied by. A micro-batch differentiates with the seed alone.
-  ValueId Scale() {
-    const Node& adjoint = graph_.node(seed_);
-    const ValueId g = adjoint.args[0].value, seed_value = adjoint.results[0];
-    const double seed = adjoint.args[1].number();
-    const DType dtype = graph_.value(seed_value).dtype;
-    const std::vector<ir::Expr> sizes = graph_.value(seed_value).sizes, strides = graph_.value(seed_value).strides;
-    const ValueId number = graph_.AddValue("seed", dtype, sizes, strides);
-    Add("aten.full.default", {Arg::Ints(sizes), Arg::Float(seed), Arg::Type(dtype), Arg::None(), Arg::None(), Arg::None()}, {number},
-        seed_, Phase::kBackward, &adjoint);
-    graph_.ReplaceUses(seed_value, number);
-    graph_.EraseNode(seed_);
-    const ValueId scale = graph_.AddValue("gradient_scale", dtype, {}, {});
-    Add("aten.mul.Tensor", {Arg::Value(g), Arg::Float(1 / seed)}, {scale}, kNoNode, Phase::kBackward, nullptr);
-    return scale;
+  // With what a micro-batch differentiates: a number.
+  void BecomeSeed(Node& adjoint) {
+    const Value& value = graph_.value(adjoint.results[0]);
+    adjoint.op = "aten.full.default";
+    adjoint.args = {Arg::Ints(value.sizes), adjoint.args[1], Arg::Type(value.dtype), Arg::None(), Arg::None(), Arg::None()};
   }
 
-  void Finish(const Gradient& g, ValueId scale) {
-    const Value& sum = graph_.value(g.sum);
-    const DType dtype = sum.dtype;
-    const std::vector<ir::Expr> sizes = sum.sizes, strides = sum.strides;
-    const ir::Placement sp = sum.placement, dp = sum.dp_placement;
-    const ValueId scaled = graph_.AddValue("gradient", dtype, sizes, strides);
+  // A sum of what was differentiated with the seed, as it is with what the total counts for in the loss. At the end.
+  ValueId Scaled(ValueId sum, const Node* like) {
+    if (scale_ == kNoValue) {
+      const Node& adjoint = graph_.node(seed_);
+      scale_ = graph_.AddValue("gradient_scale", graph_.value(adjoint.results[0]).dtype, {}, {});
+      Add("aten.mul.Tensor", {adjoint.args[0], Arg::Float(1 / adjoint.args[1].number())}, {scale_}, kNoNode, Phase::kBackward, nullptr);
+    }
+    const Value& value = graph_.value(sum);
+    const std::vector<ir::Expr> sizes = value.sizes, strides = value.strides;
+    const ir::Placement sp = value.placement, dp = value.dp_placement;
+    const ValueId scaled = graph_.AddValue("gradient", value.dtype, sizes, strides);
     graph_.value(scaled).placement = sp;
     graph_.value(scaled).dp_placement = dp;
-    Add("aten.mul.Tensor", {Arg::Value(g.sum), Arg::Value(scale)}, {scaled}, kNoNode, Phase::kBackward, graph_.producer(g.addend));
+    Add("aten.mul.Tensor", {Arg::Value(sum), Arg::Value(scale_)}, {scaled}, kNoNode, Phase::kBackward, like);
+    return scaled;
+  }
+
+  // An addend of a gradient to which what is late adds (a penalty on the parameter), over all micro-batches.
+  ValueId OfStep(ValueId v) {
+    if (const auto it = again_.find(v); it != again_.end()) return it->second;
+    const Node* like = graph_.producer(v);
+    const bool reduced = like->op == "autosp.all_reduce" && like->args[1].s == "sum" && OnlyLate(v);
+    const ValueId addend = reduced ? like->args[0].value : v;
+    ValueId scaled = Scaled(Sum(addend, true, Behind(addend)), like);
+    if (reduced) {
+      const Value& whole = graph_.value(scaled);
+      const ValueId over_ranks = graph_.AddValue("gradient", whole.dtype, std::vector<ir::Expr>(whole.sizes), ContiguousStrides(whole.sizes));
+      std::vector<Arg> args = like->args;
+      args[0] = Arg::Value(scaled);
+      Add(like->op, std::move(args), {over_ranks}, kNoNode, Phase::kBackward, like);
+      scaled = over_ranks;
+    }
+    const Value &wide = graph_.value(scaled), &narrow = graph_.value(v);
+    if (wide.dtype == narrow.dtype) return again_[v] = scaled;
+    const ValueId cast = graph_.AddValue("gradient", narrow.dtype, std::vector<ir::Expr>(wide.sizes), std::vector<ir::Expr>(wide.strides));
+    Add("aten._to_copy.default",
+        {Arg::Value(scaled), Arg::Type(narrow.dtype), Arg::None(), Arg::None(), Arg::None(), Arg::Bool(false), Arg::None()}, {cast},
+        kNoNode, Phase::kBackward, like);
+    return again_[v] = cast;
+  }
+
+  bool OnlyLate(ValueId v) const {
+    const auto users = uses_.users().find(v);
+    return !uses_.gradients().contains(v) && users != uses_.users().end() &&
+           std::all_of(users->second.begin(), users->second.end(), [&](NodeId id) {
+             return std::find(late_nodes_.begin(), late_nodes_.end(), id) != late_nodes_.end();
+           });
+  }
+
+  void Finish(const Gradient& g) {
+    const ValueId scaled = Scaled(g.sum, graph_.producer(g.addend));
     if (g.reduction == kNoNode) {
       for (ir::GraphOutput& out : graph_.outputs) {
         if (out.kind == ir::OutputKind::kGradient && out.value == g.addend) out.value = scaled;
@@ -204,7 +248,7 @@ class Accumulation {
       return;
     }
     graph_.node(g.reduction).args[0] = Arg::Value(scaled);
-    MoveWithViews(g.reduction, dtype);
+    MoveWithViews(g.reduction, graph_.value(scaled).dtype);
   }
 
   void MoveWithViews(NodeId id, DType dtype) {
@@ -233,8 +277,9 @@ class Accumulation {
   const int micro_batches_;
   std::vector<NodeId> totals_, late_nodes_;
   NodeId seed_ = kNoNode, begin_ = kNoNode, end_ = kNoNode;
-  std::set<ValueId> late_;
-  std::map<ValueId, ValueId> again_;
+  std::set<ValueId> late_, seeded_;
+  std::map<ValueId, ValueId> again_;  // of micro-batches: what stands for it at the end
+  ValueId scale_ = kNoValue;
 };
 
 }  // namespace

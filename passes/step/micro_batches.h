@@ -15,13 +15,15 @@
 
 namespace autospc::step {
 
-// On the canonical graph, where context.micro_batches > 1: loss and logged scalars become functions of autosp.total of
-// sums. What they may be, up to casts and fixed factors:
-//   sum / count, a mean cross entropy (of its valid labels): the sums and the counts are added up
+// On the canonical graph, where context.micro_batches > 1: loss and logged numbers become the same functions of totals
+// over micro-batches (autosp.total) as they were of the sums and means over tokens that they begin with:
+//   sum / count, a mean cross entropy (of its valid labels): totals of the sum and of the count
 //   a mean, sums over a fixed number, or what is added up of these: the mean of the micro-batches', which are of one size
-//   (logged only) a sum: the sum
-// kUnsupported, with the node: any other; batch normalisation by the batch's statistics; a number that is made of the
-// whole batch and meets its tokens; a buffer that a micro-batch writes and the loss reads.
+// Any function of numbers may follow (a clamped count, a root), but a loss has one total through which it depends on
+// parameters: behind several no one factor would be that of all gradients. A logged sum is the step's sum.
+// kUnsupported, with the node: a loss of several such, or that is a sum itself; a number that begins otherwise (a largest
+// one); batch normalisation by the batch's statistics; a number made of the whole batch that meets its tokens; a buffer
+// that a micro-batch writes and the loss reads.
 Result<bool> TotalLosses(ir::Graph& graph, PassContext& context);
 
 // On the joint graph of such a one (with ZeRO 2 behind BucketGradients): the three parts. 16-bit gradients are summed in

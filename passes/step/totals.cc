@@ -33,15 +33,11 @@ bool KeepsNumber(const Graph& graph, const Node& node) {
                       "type_as", "unsqueeze", "_unsafe_view", "view"});
 }
 
-// What a count may pass on its way to be a divisor: the same at the step's end.
-bool KeepsCount(const Graph& graph, const Node& node) {
-  return KeepsNumber(graph, node) || OneOf(ir::ShortName(node.op), {"add", "clamp", "clamp_max", "clamp_min", "clip", "detach", "div", "maximum", "mul",
-                                           "stop_gradient"});
-}
-
 // (input, target, weight, reduction, ignore_index, …)
 enum : size_t { kInput, kTarget, kWeight, kReduction, kIgnore };
 bool IsCrossEntropy(std::string_view name) { return OneOf(name, {"cross_entropy_loss", "nll_loss", "nll_loss_nd"}); }
+
+bool StopsGradient(const Node& node) { return OneOf(ir::ShortName(node.op), {"detach", "stop_gradient"}); }
 
 // Where losses without an ignored label have their reduction: 1 mean, 2 sum.
 std::optional<size_t> ReductionOf(std::string_view name) {
@@ -61,10 +57,11 @@ class Totals {
     RETURN_IF_ERROR(CheckBuffers());
     for (ir::GraphOutput& out : graph_.outputs) {
       if (out.kind != ir::OutputKind::kLoss && out.kind != ir::OutputKind::kUser) continue;
-      if (out.kind == ir::OutputKind::kLoss && FormOf(out.value) == Form::kSum) {
-        return Refuse(out.value, "the loss is a sum over tokens", "return the mean");
-      }
-      ASSIGN_OR_RETURN(out.value, Whole(out.value));
+      const bool loss = out.kind == ir::OutputKind::kLoss;
+      const ValueId v = out.value;
+      if (loss && FormOf(v) == Form::kSum) return Refuse(v, "the loss is a sum over tokens", "return the mean");
+      ASSIGN_OR_RETURN(out.value, Whole(v, /*counted=*/false));
+      if (loss && TrainedTotals(out.value) > 1) return Refuse(v, "the loss is made of sums over tokens that are not counted alike", "");
     }
     graph_.EliminateDeadCode();
     return true;
@@ -90,10 +87,9 @@ class Totals {
         if (training != node.args.end() && training->b) return Refuse(node, "it normalises by the statistics of one micro-batch", "");
       }
       bool varies = false, trained = false, number = false;
-      const bool stops = OneOf(name, {"detach", "stop_gradient"});
       for (const ValueId v : node.Operands()) {
         varies |= varies_.contains(v);
-        trained |= trained_.contains(v) && !stops;
+        trained |= trained_.contains(v) && !StopsGradient(node);
         number |= of_batch.contains(v) || (varies_.contains(v) && graph_.value(v).numel() > 1);
       }
       for (const ValueId v : node.results) {
@@ -215,74 +211,71 @@ class Totals {
     return Total(had_, 1);
   }
 
-  // The same node of other operands, at the end.
-  ValueId Again(NodeId id, std::vector<Arg> args) {
-    const Node& node = graph_.node(id);
-    const Value& result = graph_.value(node.results[0]);
-    return Emit(node, node.op, std::move(args), result.dtype, result.sizes);
+  // The number `v` of the whole step: the same function of totals. A fixed factor of what is `counted`, divided by a count
+  // of the batch, is a weight; else it stands for how many tokens there are.
+  Result<ValueId> Whole(ValueId v, bool counted) {
+    if (!varies_.contains(v)) return v;
+    if (const auto it = wholes_.find({v, counted}); it != wholes_.end()) return it->second;
+    ASSIGN_OR_RETURN(const ValueId whole, MakeWhole(v, counted));
+    return wholes_[{v, counted}] = whole;
   }
 
-  Result<ValueId> Whole(ValueId v) {
+  Result<ValueId> MakeWhole(ValueId v, bool counted) {
     const Form form = FormOf(v);
-    const Node* node = graph_.producer(v);
+    const Node* node = MakerOf(v);
+    if (node == nullptr) return Refuse(v, "", "");
+    const Value& value = graph_.value(v);
     if (form == Form::kSum) return Total(v, SeedOf(v));
-    if (form != Form::kNone) {
+    if (form == Form::kMean || (form == Form::kShare && !counted)) {
       const ValueId sum = Total(v, 1), had = MicroBatchesHad(*node);
-      const Value& value = graph_.value(v);
       return Emit(*node, "aten.div.Tensor", {Arg::Value(sum), Arg::Value(had)}, value.dtype, value.sizes);
     }
-    if (node == nullptr || graph_.value(v).numel() != 1) return Refuse(v, "", "");
-    const NodeId id = node->id;
     const std::string_view name = ir::ShortName(node->op);
-    if (IsCrossEntropy(name) && node->args[kReduction].int_value() == 1 && node->args[kWeight].is_none()) return MeanOfLabels(id);
+    if (IsCrossEntropy(name)) {
+      if (node->args[kReduction].int_value() == 1 && node->args[kWeight].is_none()) return MeanOfLabels(*node);
+      return Refuse(v, "", "");
+    }
     std::vector<Arg> args = node->args;
-    const bool scales = args.size() == 2 && (name == "mul" || name == "div");
-    if (KeepsNumber(graph_, *node) || name == "neg" || (scales && args[0].is_value() && IsFixed(args[1]))) {
-      ASSIGN_OR_RETURN(args[0].value, Whole(args[0].value));
-      return Again(id, std::move(args));
+    counted = counted || (name == "div" && args[1].is_value() && varies_.contains(args[1].value));
+    for (Arg& a : args) {
+      const bool number = a.values.empty() && (!a.is_value() || graph_.value(a.value).numel() == 1);
+      if (!number) return Refuse(v, "", "");
+      if (!a.is_value()) continue;
+      ASSIGN_OR_RETURN(a.value, Whole(a.value, counted));
     }
-    if (scales && name == "mul" && args[1].is_value() && IsFixed(args[0])) {
-      ASSIGN_OR_RETURN(args[1].value, Whole(args[1].value));
-      return Again(id, std::move(args));
+    return Emit(*node, node->op, std::move(args), value.dtype, value.sizes);
+  }
+
+  // Totals through which the loss `v` depends on parameters.
+  int TrainedTotals(ValueId v) const {
+    std::set<ValueId> seen, found;
+    std::vector<ValueId> waiting = {v};
+    while (!waiting.empty()) {
+      const ValueId at = waiting.back();
+      waiting.pop_back();
+      const Node* node = graph_.producer(at);
+      if (node == nullptr || !seen.insert(at).second || StopsGradient(*node)) continue;
+      if (node->op == "autosp.total") {
+        if (trained_.contains(node->args[0].value)) found.insert(at);
+        continue;
+      }
+      for (const ValueId o : node->Operands()) waiting.push_back(o);
     }
-    if (!scales || name != "div" || !args[0].is_value() || !args[1].is_value()) return Refuse(v, "", "");
-    const Form above = FormOf(args[0].value);
-    if (above != Form::kSum && above != Form::kShare) return Refuse(v, "", "");
-    if (trained_.contains(args[1].value)) return Refuse(v, "it divides by what depends on parameters", "");
-    args[0].value = Total(args[0].value, SeedOf(args[0].value));
-    ASSIGN_OR_RETURN(args[1].value, Count(args[1].value));
-    return Again(id, std::move(args));
+    return static_cast<int>(found.size());
   }
 
   // A mean over valid labels: their losses' sum over their count.
-  ValueId MeanOfLabels(NodeId id) {
-    const Node node = graph_.node(id);
+  ValueId MeanOfLabels(const Node& node) {
     const DType dtype = graph_.value(node.results[0]).dtype;
     std::vector<Arg> args = node.args;
     args[kReduction] = Arg::Int(2);
     const ValueId sum = Emit(node, node.op, std::move(args), dtype, {});
+    if (trained_.contains(node.results[0])) trained_.insert(sum);
     const Arg target = node.args[kTarget];
     const ValueId valid = Emit(node, "aten.ne.Scalar", {target, node.args[kIgnore]}, DType::kBool, graph_.value(target.value).sizes);
     const ValueId count = Emit(node, "aten.sum.default", {Arg::Value(valid), Arg::None()}, DType::kInt64, {});
-    const double seed = SeedOf(sum);
-    const ValueId sums = Total(sum, seed), counts = Total(count, 1);
+    const ValueId sums = Total(sum, SeedOf(sum)), counts = Total(count, 1);
     return Emit(node, "aten.div.Tensor", {Arg::Value(sums), Arg::Value(counts)}, dtype, {});
-  }
-
-  // What the loss is divided by: the step's count, and what is done to it.
-  Result<ValueId> Count(ValueId v) {
-    if (!varies_.contains(v)) return v;
-    const Node* node = MakerOf(v);
-    if (node == nullptr) return Refuse(v, "it is not a count of tokens", "");
-    const NodeId id = node->id;
-    const std::string_view name = ir::ShortName(node->op);
-    const bool keeps = KeepsCount(graph_, *node);
-    if (!keeps && (name == "sum" || name == "count_nonzero")) return Total(v, 1);
-    std::vector<Arg> args = node->args;
-    const bool rest_fixed = std::all_of(args.begin() + 1, args.end(), [&](const Arg& a) { return !a.is_value() || IsFixed(a); });
-    if (!keeps || !args[0].is_value() || !rest_fixed) return Refuse(v, "it is not a count of tokens", "");
-    ASSIGN_OR_RETURN(args[0].value, Count(args[0].value));
-    return Again(id, std::move(args));
   }
 
   Error Refuse(ValueId v, std::string why, std::string hint) const {
@@ -291,7 +284,7 @@ class Totals {
     return Error{Code::kUnsupported, fmt::format("--accumulate {}: %{} is an input", micro_batches_, graph_.value(v).name), "", hint};
   }
   Error Refuse(const Node& node, std::string why, std::string hint) const {
-    if (why.empty()) why = fmt::format("{} makes a loss that is neither a sum over a count of tokens nor a mean", node.op);
+    if (why.empty()) why = fmt::format("{} makes a number of one micro-batch that is neither a sum over its tokens nor a mean", node.op);
     if (hint.empty()) hint = "compile without --accumulate, with a --batch as large as the step's";
     return Error{Code::kUnsupported, fmt::format("--accumulate {}: {}", micro_batches_, why), ir::Where(graph_, node), hint};
   }
@@ -300,6 +293,7 @@ class Totals {
   const int micro_batches_;
   std::set<ValueId> varies_, trained_;  // come of the batch; of parameters that have a gradient
   std::map<ValueId, ValueId> totals_;
+  std::map<std::pair<ValueId, bool>, ValueId> wholes_;
   ValueId had_ = kNoValue;
 };
 

@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 
 #include "codegen/check_program.h"
+#include "codegen/cost.h"
 #include "codegen/memory_report.h"
 #include "passes/ir/parser.h"
 #include "passes/ir/verifier.h"
@@ -212,6 +213,30 @@ TEST(Lower, SymbolicArgumentsAreRefused) {
 }
 
 // Each planted fault turns the program's checker red and is named.
+TEST(Lower, WhatRunsForEachMicroBatchCountsAsOften) {
+  const ir::Graph graph = Parse(R"(graph @micro {
+    input %x : f32[64]{1} user "x"
+    %sum = aten.zeros.default([64], none, none, none, none) : f32[64]{1}
+    autosp.each_micro_batch_(3)
+    %a = aten.exp.default(%x) : f32[64]{1}
+    autosp.accumulate_(%sum, %a) !phase backward
+    autosp.micro_batches_end_() !phase backward
+    %l = aten.dot.default(%sum, %sum) : f32[]{} !phase backward
+    output loss %l "loss"
+  })");
+  LowerOptions options = Options();
+  options.mesh = 1;
+  const Result<ProgramT> program = Lower(graph, PassContext(), options);
+  ASSERT_TRUE(program.ok()) << program.error().Format();
+  EXPECT_EQ(program->flops, 64 + 3 * (64 + 64) + 2 * 64);
+  EXPECT_EQ(CostOfStep(graph, Mesh(1), CpuRates()).total.flops, program->flops);
+  ir::Graph late = graph;  // reads what the last micro-batch alone has left
+  late.node(late.value(late.FindValue("l")).producer).args[1].value = late.FindValue("a");
+  const Result<ProgramT> refused = Lower(late, PassContext(), options);
+  ASSERT_FALSE(refused.ok());
+  EXPECT_NE(refused.error().what.find("'a' is of the last micro-batch"), std::string::npos) << refused.error().what;
+}
+
 TEST(CheckProgram, PlantedFaults) {
   struct Fault {
     const char* message;

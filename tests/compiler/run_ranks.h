@@ -54,6 +54,7 @@ inline Result<CompiledGraph> CompileGraph(ir::Graph graph, const Mesh& mesh, con
   context.strategy = strategy;
   context.constants = hooks.constants;
   std::vector<std::string> passes = CanonicalPipeline();
+  if (context.micro_batches > 1) passes.push_back("total-losses");
   passes.push_back("partition");
   RETURN_IF_ERROR(manager.Run(graph, context, passes));
   if (hooks.partitioned) hooks.partitioned(graph);
@@ -90,7 +91,7 @@ inline Status Fill(const exec::Executor& executor, program::StorageKind kind, co
 }
 
 inline Status RunRank(const std::shared_ptr<const program::ProgramT>& program, Communicator* communicator,
-                      const Tensors& parameters, const Tensors& inputs, RankResult* result) {
+                      const Tensors& parameters, const std::vector<Tensors>& batches, RankResult* result) {
   exec::ExecutorOptions options;
   options.rank = communicator->rank();
   options.communicator = communicator;
@@ -98,16 +99,20 @@ inline Status RunRank(const std::shared_ptr<const program::ProgramT>& program, C
   for (const auto kind : {program::StorageKind::Parameter, program::StorageKind::Buffer, program::StorageKind::Constant}) {
     RETURN_IF_ERROR(Fill(*executor, kind, parameters));
   }
-  RETURN_IF_ERROR(Fill(*executor, program::StorageKind::Input, inputs));
-  return executor->Step([&](const program::OutputT& output, const at::Tensor& value) -> Status {
-    if (output.kind == program::OutputKind::Loss) result->loss = value.item<double>();
-    if (output.kind == program::OutputKind::Gradient) result->gradients[output.name] = value.clone();
-    return Ok();
-  });
+  for (const Tensors& inputs : batches) {
+    RETURN_IF_ERROR(Fill(*executor, program::StorageKind::Input, inputs));
+    RETURN_IF_ERROR(executor->Step([&](const program::OutputT& output, const at::Tensor& value) -> Status {
+      if (output.kind == program::OutputKind::Loss) result->loss = value.item<double>();
+      if (output.kind == program::OutputKind::Gradient) result->gradients[output.name] = value.clone();
+      return Ok();
+    }));
+  }
+  return Ok();
 }
 
+// One step; of a program with micro-batches a batch for each.
 inline Result<std::vector<RankResult>> RunRanks(const program::ProgramT& program, const Tensors& parameters,
-                                                const Tensors& inputs) {
+                                                const std::vector<Tensors>& batches) {
   const auto shared = std::make_shared<const program::ProgramT>(program);
   const auto communicators = MakeInProcessCommunicators(program.world_size);
   std::vector<RankResult> results(communicators.size());
@@ -116,7 +121,7 @@ inline Result<std::vector<RankResult>> RunRanks(const program::ProgramT& program
   for (size_t r = 0; r < communicators.size(); ++r) {
     threads.emplace_back([&, r] {
       at::set_num_threads(1);
-      const Status status = RunRank(shared, communicators[r].get(), parameters, inputs, &results[r]);
+      const Status status = RunRank(shared, communicators[r].get(), parameters, batches, &results[r]);
       if (status.ok()) return;
       errors[r] = status.error();
       communicators[r]->Abort();
@@ -130,6 +135,9 @@ inline Result<std::vector<RankResult>> RunRanks(const program::ProgramT& program
     if (error) return *error;
   }
   return results;
+}
+inline Result<std::vector<RankResult>> RunRanks(const program::ProgramT& program, const Tensors& parameters, const Tensors& inputs) {
+  return RunRanks(program, parameters, std::vector<Tensors>{inputs});
 }
 
 }  // namespace autospc::testing

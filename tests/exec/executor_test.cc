@@ -70,6 +70,72 @@ TEST(ExecutorTest, OutputsAndUpdates) {
   EXPECT_EQ((*e)->tensor(buffer)[1].item<float>(), 3);
 }
 
+// sum = 0; for each of three micro-batches sum += x; loss = 2 * sum.
+struct MicroBatched {
+  ProgramBuilder b;
+  int x, sum, loss;
+  MicroBatched() {
+    x = b.Tensor(at::kFloat, {});
+    sum = b.Tensor(at::kFloat, {}, {}, StorageKind::Activation);
+    loss = b.Tensor(at::kFloat, {}, {}, StorageKind::Activation);
+    b.Add("aten.zeros.default", {B::Is({}), B::None(), B::None(), B::None(), B::None()}, {sum});
+    b.Add("autosp.each_micro_batch_", {B::I(3)}, {});
+    b.Add("autosp.accumulate_", {B::T(sum), B::T(x)}, {});
+    b.Add("autosp.micro_batches_end_", {}, {});
+    b.Add("aten.mul.Tensor", {B::T(sum), B::F(2)}, {loss});
+    b.Output(OutputKind::Loss, "loss", loss, 4);
+  }
+};
+
+TEST(ExecutorTest, AStepGoesRoundItsMicroBatches) {
+  MicroBatched m;
+  auto e = m.b.Build();
+  ASSERT_TRUE(e.ok()) << e.error().Format();
+  std::vector<float> losses;
+  const auto told = [&](const program::OutputT&, const at::Tensor& value) {
+    losses.push_back(value.item<float>());
+    return Ok();
+  };
+  EXPECT_EQ((*e)->micro_batches(), 3);
+  for (int call = 0; call < 6; ++call) {
+    EXPECT_EQ((*e)->steps(), call / 3);
+    EXPECT_EQ((*e)->micro_batch(), call % 3);
+    (*e)->tensor(m.x).fill_(call + 1);
+    ASSERT_TRUE((*e)->Step(told).ok());
+  }
+  EXPECT_EQ(losses, (std::vector<float>{2 * (1 + 2 + 3), 2 * (4 + 5 + 6)})) << "once a step, from nothing each time";
+  EXPECT_EQ((*e)->steps(), 2);
+  losses.clear();
+  ASSERT_TRUE((*e)->Evaluate(told).ok());
+  EXPECT_EQ(losses, (std::vector<float>{2 * 6})) << "an evaluation is of one micro-batch";
+}
+
+// Draws differ from micro-batch to micro-batch, as from step to step.
+TEST(ExecutorTest, EachMicroBatchDrawsAnew) {
+  ProgramBuilder b;
+  const int x = b.Tensor(at::kFloat, {64}), y = b.Tensor(at::kFloat, {64}, {}, StorageKind::Activation);
+  b.Add("autosp.each_micro_batch_", {B::I(2)}, {});
+  b.Add("autosp.dropout", {B::T(x), B::F(0.5), B::I(0), B::I(-1), B::I(0), B::I(1), B::I(1)}, {y});
+  b.Add("autosp.micro_batches_end_", {}, {});
+  auto e = b.Build();
+  ASSERT_TRUE(e.ok()) << e.error().Format();
+  (*e)->tensor(x).fill_(1);
+  std::vector<at::Tensor> drawn;
+  for (int call = 0; call < 4; ++call) {
+    ASSERT_TRUE((*e)->Step({}).ok());
+    for (const at::Tensor& before : drawn) EXPECT_FALSE(at::equal((*e)->tensor(y), before)) << call;
+    drawn.push_back((*e)->tensor(y).clone());
+  }
+}
+
+TEST(ExecutorTest, MicroBatchesThatDoNotEndAreMalformed) {
+  MicroBatched m;
+  m.b.program().instructions[3]->op = "autosp.each_micro_batch_";
+  const auto e = m.b.Build();
+  ASSERT_FALSE(e.ok());
+  EXPECT_EQ(e.error().code, Code::kBadInput);
+}
+
 TEST(ExecutorTest, AnErrorNamesInstructionAndSource) {
   ProgramBuilder b;
   const int table = b.Tensor(at::kFloat, {4, 2}), index = b.Tensor(at::kLong, {3}),

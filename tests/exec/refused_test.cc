@@ -83,6 +83,8 @@ const std::vector<Bad>& AllBad() {
        }, "does not fit its result"},
       {"ANormThatIsNoNumber", [](B& b, Tensors t) { Add(b, "autosp.grad_norm", {B::Ts({t.Float({2})})}, {t.Of(at::kDouble, {0})}); }, "its result is one number"},
       {"ClippingByNothing", [](B& b, Tensors t) { Add(b, "autosp.clip_coefficient", {B::T(t.Of(at::kDouble, {0})), B::F(1)}, {t.Of(at::kDouble, {})}); }, "a norm is one number"},
+      {"ASumOfAnotherShape", [](B& b, Tensors t) { Add(b, "autosp.accumulate_", {B::T(t.Float({64})), B::T(t.Float({2}))}, {}); }, "of other shapes or types"},
+      {"ASumOfANarrowerType", [](B& b, Tensors t) { Add(b, "autosp.accumulate_", {B::T(t.Of(at::kHalf, {2})), B::T(t.Float({2}))}, {}); }, "of other shapes or types"},
       {"AGradientOfAnotherShape", [](B& b, Tensors t) {
          Add(b, "autosp.sgd_", {B::T(t.Float({64, 64})), B::None(), B::T(t.Float({2})), B::None(), B::T(t.Of(at::kDouble, {})), B::F(0)}, {});
        }, "a gradient of another shape"},

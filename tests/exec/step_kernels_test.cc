@@ -84,6 +84,23 @@ TEST(StepKernelTest, Sgd) {
   EXPECT_TRUE(at::allclose((*e)->tensor(p), start - 0.5 * (grad + 0.1 * start), 1e-6, 1e-7));
 }
 
+TEST(StepKernelTest, SumsTakeNarrowAddendsInAnyLayout) {
+  for (const auto type : {at::kFloat, at::kBFloat16, at::kHalf}) {
+    for (const bool alike : {true, false}) {
+      ProgramBuilder b;
+      const at::Tensor start = at::randn({30, 7}), x = at::randn({30, 7}).to(type);
+      const int sum = b.Tensor(at::kFloat, {30, 7}, {1, 30}), addend = b.Tensor(type, {30, 7}, alike ? std::vector<int64_t>{1, 30} : std::vector<int64_t>{7, 1});
+      b.Add("autosp.accumulate_", {B::T(sum), B::T(addend)}, {});
+      auto e = b.Build();
+      ASSERT_TRUE(e.ok()) << e.error().Format();
+      (*e)->tensor(sum).copy_(start);
+      (*e)->tensor(addend).copy_(x);
+      ASSERT_TRUE((*e)->Step({}).ok());
+      EXPECT_TRUE(at::equal((*e)->tensor(sum), start + x.to(at::kFloat))) << type;
+    }
+  }
+}
+
 TEST(StepKernelTest, AnOptimiserNeedsRowMajorParameters) {
   ProgramBuilder b;
   const int p = b.Tensor(at::kFloat, {4, 6}, {1, 4}), g = b.Tensor(at::kFloat, {4, 6}), lr = b.Tensor(at::kDouble, {});

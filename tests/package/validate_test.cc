@@ -4,6 +4,7 @@
 
 #include <functional>
 
+#include "runtime/package/micro_batches.h"
 #include "tests/package/sample.h"
 
 namespace autospc {
@@ -94,6 +95,60 @@ TEST(Validate, EachFaultIsFound) {
     EXPECT_EQ(status.error().code, Code::kBadInput) << fault.name;
     EXPECT_NE(status.error().what.find(fault.says), std::string::npos) << fault.name << ": " << status.error().what;
     EXPECT_EQ(status.error().where, "here");
+  }
+}
+
+// Zeros of a sum, what runs for each micro-batch, and the rest: instructions 0, 2 and 4, between them the ends.
+program::ProgramT MicroBatched() {
+  program::ProgramT p = SampleProgram();
+  const auto mark = [&](int at, const char* op, bool count) {
+    auto n = std::make_unique<program::InstructionT>();
+    n->op = op;
+    if (count) {
+      n->args.push_back(std::make_unique<program::ArgT>());
+      n->args[0]->kind = program::ArgKind::Int;
+      n->args[0]->i = 3;
+    }
+    p.instructions.insert(p.instructions.begin() + at, std::move(n));
+  };
+  mark(1, "autosp.each_micro_batch_", true);
+  mark(3, "autosp.micro_batches_end_", false);
+  p.storages[6]->last = 4;                            // the sum
+  p.storages[7]->first = p.storages[7]->last = 2;     // of a micro-batch
+  p.storages[8]->first = p.storages[8]->last = 2;
+  p.outputs[0]->after = p.collectives[0]->instruction = 2;
+  return p;
+}
+
+TEST(Validate, MicroBatchesBeginAndEndOnceAndLeaveNothingBehind) {
+  const program::ProgramT sound = MicroBatched();
+  const Status status = ValidateProgram(sound, "here");
+  EXPECT_TRUE(status.ok()) << status.error().Format();
+  EXPECT_EQ(MicroBatchesOf(sound).count, 3);
+  EXPECT_EQ(MicroBatchesOf(sound).begin, 2);
+  EXPECT_EQ(MicroBatchesOf(sound).end, 3);
+  EXPECT_EQ(MicroBatchesOf(sound).Times(2), 3);
+  EXPECT_EQ(MicroBatchesOf(sound).Times(4), 1);
+  EXPECT_EQ(MicroBatchesOf(SampleProgram()).Times(1), 1);
+  using P = program::ProgramT&;
+  const Fault faults[] = {
+      {"no end", [](P p) { p.instructions[3]->op = "autosp.vary"; }, "do not begin once and end once"},
+      {"two beginnings", [](P p) { p.instructions[0]->op = "autosp.each_micro_batch_"; }, "gives no count"},
+      {"the end first", [](P p) { std::swap(p.instructions[1], p.instructions[3]); }, "do not begin once and end once"},
+      {"no count", [](P p) { p.instructions[1]->args.clear(); }, "gives no count"},
+      {"a count of none", [](P p) { p.instructions[1]->args[0]->i = 0; }, "gives no count"},
+      {"a count of too many", [](P p) { p.instructions[1]->args[0]->i = kMaxMicroBatches + 1; }, "gives no count"},
+      {"a sum that dies on the way", [](P p) { p.storages[6]->last = 2; }, "second micro-batch would find nothing in 'y'"},
+      {"a value that lives on", [](P p) { p.storages[7]->last = 4; }, "'dw' is of the last micro-batch"},
+  };
+  for (const Fault& fault : faults) {
+    program::ProgramT p = MicroBatched();
+    fault.plant(p);
+    const Status bad = ValidateProgram(p, "here");
+    ASSERT_FALSE(bad.ok()) << fault.name;
+    EXPECT_EQ(bad.error().code, Code::kBadInput) << fault.name;
+    EXPECT_NE(bad.error().what.find(fault.says), std::string::npos) << fault.name << ": " << bad.error().what;
+    EXPECT_EQ(bad.error().where, "here");
   }
 }
 

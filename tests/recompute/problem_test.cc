@@ -57,6 +57,36 @@ int ItemOf(const ir::Graph& graph, const Problem& problem, std::string_view valu
   return -1;
 }
 
+// The parts of a step of micro-batches: without their ends the rest would go up to where the sum is, which frees it, and
+// the zeros down.
+TEST(Describe, TheEndsOfMicroBatchesAreNotPassed) {
+  const auto [graph, problem] = DescribeText(R"(graph @micro {
+    input %x : f32[64]{1} user "x"
+    %sum = aten.zeros.default([64], none, none, none, none) : f32[64]{1}
+    autosp.each_micro_batch_(3)
+    %a = aten.exp.default(%x) : f32[64]{1}
+    autosp.accumulate_(%sum, %a) !phase backward
+    %b = aten.exp.default(%a) : f32[64]{1} !phase backward
+    %c = aten.sum.default(%b, none) : f32[]{} !phase backward
+    autosp.micro_batches_end_() !phase backward
+    %l = aten.sum.default(%sum, none) : f32[]{} !phase backward
+    output loss %l "loss"
+  })");
+  const int begin = ItemOf(graph, problem, "autosp.each_micro_batch_"), end = ItemOf(graph, problem, "autosp.micro_batches_end_");
+  const auto stays = [&hazards = problem.hazards](int before, int behind) {
+    return std::find(hazards.begin(), hazards.end(), std::pair(before, behind)) != hazards.end();
+  };
+  EXPECT_TRUE(stays(ItemOf(graph, problem, "sum"), begin));
+  for (const char* inside : {"a", "b", "c", "autosp.accumulate_"}) {
+    EXPECT_TRUE(stays(begin, ItemOf(graph, problem, inside)) && stays(ItemOf(graph, problem, inside), end)) << inside;
+  }
+  EXPECT_TRUE(stays(end, ItemOf(graph, problem, "l")));
+  for (const auto& [name, times] : {std::pair("sum", 1), {"a", 3}, {"c", 3}, {"l", 1}}) {
+    const Item& item = problem.items[ItemOf(graph, problem, name)];
+    EXPECT_EQ(item.seconds, times * testing::Cost(graph, graph.node(item.node))) << name;
+  }
+}
+
 TEST(Describe, ItemsStoresAndWhatMayRunAgain) {
   const auto [graph, problem] = DescribeText(kStep);
   const auto item = [&](std::string_view name) -> const Item& { return problem.items[ItemOf(graph, problem, name)]; };

@@ -74,6 +74,26 @@ TEST(Totals, MeansAreTheMeanOfTheMicroBatches) {
   }
 }
 
+// A root mean square, a loss that is zero where nothing counts: of the step's sums what they were of the batch's.
+TEST(Totals, FunctionsOfNumbersFollow) {
+  const Graph root = Totalled(Losing("%a = aten.mean.default(%each, none) : f32[]\n%l = aten.sqrt.default(%a) : f32[]"));
+  const Node& sqrt = *root.producer(OutputValue(root, ir::OutputKind::kLoss, "loss").id);
+  ASSERT_EQ(sqrt.op, "aten.sqrt.default");
+  EXPECT_EQ(root.producer(root.producer(sqrt.args[0].value)->args[0].value)->op, "autosp.total");
+  const Graph guarded = Totalled(Losing(R"(%ml = aten.mul.Tensor(%each, %m) : f32[6]
+    %s = aten.sum.default(%ml, none) : f32[]
+    %n = aten.sum.default(%m, none) : f32[]
+    %half = aten.mul.Tensor(%s, 0.5) : f32[]
+    %q = aten.div.Tensor(%half, %n) : f32[]
+    %any = aten.gt.Scalar(%n, 0) : bool[]
+    %l = aten.where.ScalarOther(%any, %q, 0.0) : f32[])"));
+  EXPECT_EQ(Find(guarded, "autosp.total").size(), 2u);
+  const Node& gt = *Find(guarded, "aten.gt.Scalar")[0];
+  EXPECT_EQ(guarded.producer(gt.args[0].value)->op, "autosp.total");
+  const Node& half = *Find(guarded, "aten.mul.Tensor")[1];
+  EXPECT_EQ(guarded.producer(half.args[0].value)->op, "autosp.total") << "a weight of what is counted, no number of tokens";
+}
+
 TEST(Totals, ALoggedSumIsTheStepsSum) {
   const Graph g = Totalled(Losing("%l = aten.mean.default(%each, none) : f32[]\n%n = aten.sum.default(%m, none) : f32[]", "",
                                   "output user %n \"tokens\"\n"));
@@ -91,13 +111,14 @@ TEST(Totals, WhatCannotBeSummedIsRefusedByName) {
   };
   const std::string sum = "%s = aten.sum.default(%each, none) : f32[]\n", mean = "%a = aten.mean.default(%each, none) : f32[]\n";
   says(Losing(sum + "%l = aten.neg.default(%s) : f32[]"), "the loss is a sum over tokens");
-  says(Losing(mean + "%l = aten.sqrt.default(%a) : f32[]"), "aten.sqrt.default makes a loss that is neither");
   says(Losing(mean + sum + R"(%n = aten.sum.default(%m, none) : f32[]
     %q = aten.div.Tensor(%s, %n) : f32[]
-    %l = aten.add.Tensor(%q, %a, 1) : f32[])"), "aten.add.Tensor makes a loss that is neither");
-  says(Losing(sum + "%n = aten.sum.default(%y, none) : f32[]\n%l = aten.div.Tensor(%s, %n) : f32[]"), "depends on parameters");
+    %l = aten.add.Tensor(%q, %a, 1) : f32[])"), "sums over tokens that are not counted alike");
+  says(Losing(sum + "%n = aten.sum.default(%y, none) : f32[]\n%l = aten.div.Tensor(%s, %n) : f32[]"), "not counted alike");
   says(Losing(sum + R"(%n = aten.amax.default(%m, [0], false) : f32[]
-    %l = aten.div.Tensor(%s, %n) : f32[])"), "not a count of tokens");
+    %l = aten.div.Tensor(%s, %n) : f32[])"), "aten.amax.default makes a number of one micro-batch that is neither");
+  says(Losing("%l = aten.cross_entropy_loss.default(%y, %t, %c, 1, -100, 0.0) : f32[]", "input %c : f32[5] constant \"c\""),
+       "aten.cross_entropy_loss.default makes a number");
   says(Losing(R"(%n = aten.sum.default(%m, none) : f32[]
     %share = aten.div.Tensor(%each, %n) : f32[6]
     %l = aten.mean.default(%share, none) : f32[])"), "meets %n, which is made of one micro-batch");
