@@ -167,6 +167,9 @@ Result<Compiled> RunPhases(import::Model model, const CompileOptions& options, d
   if (budget > 0 && !options.smallest_anyway && codegen::ReportMemory(result.program).total_bytes() > budget) {
     return DoesNotFit(result.program, budget, options.model);
   }
+  if (budget > 0 && options.device == "cuda") {
+    result.warnings.push_back("what LibTorch's kernels allocate inside on a GPU is not in the budget: leave some of the memory to it");
+  }
   RecordDataContract(data_contract, &result.program);
   result.cost = codegen::CostOfStep(graph, context.mesh(), codegen::RatesOf(options.machine));
   for (const auto& [alias, name] : model.ties) {

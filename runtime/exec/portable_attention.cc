@@ -75,7 +75,7 @@ class TiledAttention {
     const at::Tensor dk_buffer = Keys(dim()), dv_buffer = Keys(value_dim()), product_buffer = Rows(value_dim());
     const at::Tensor dq = call_.outputs[0], dk = Sum(call_.outputs[1]), dv = Sum(call_.outputs[2]);
     const bool one_tile = tile_.keys >= k_.size(2);
-    const at::Tensor weighted = one_tile ? Scores() : at::Tensor();
+    const at::Tensor weighted = one_tile ? Scores() : at::Tensor(), weight_buffer = Rows(1);
     for (int64_t row = 0; row < rows(); row += tile_.rows) {
       const int64_t n = std::min(tile_.rows, rows() - row);
       const at::Tensor q = Load(q_, row, n, q_buffer), g = Load(grad_out, row, n, g_buffer), of_lse = Part(lse_buffer, n);
@@ -95,12 +95,15 @@ class TiledAttention {
         at::Tensor ds_matrices = Matrices(ds);
         ds_matrices.baddbmm_(Matrices(g), Matrices(v).transpose(1, 2), 0, 1);
         if (a_.args.dropout_p > 0) Drop(ds, row, keys, a_.args.dropout_p);
-        // What grad . out comes to, with the rounding of these very products: a row of score gradients adds up to zero, and
-        // what does not cancel shows in gradients that are sums of rows (a key bias has none at all).
+        // What grad . out comes to, with the rounding of these very products and probabilities: a row of score gradients
+        // adds up to zero, and what does not cancel shows in gradients that are sums of rows (a key bias has none at all).
         if (one_tile) {
           at::Tensor sums = Like(weighted, p);
           at::mul_out(sums, p, ds);
           at::sum_out(delta, sums, {3}, /*keepdim=*/true);
+          at::Tensor weight = Part(weight_buffer, n);
+          at::sum_out(weight, p, {3}, /*keepdim=*/true);
+          delta.div_(weight.masked_fill_(weight.eq(0), 1));
         }
         ds.sub_(delta).mul_(p).mul_(a_.args.scale);
         if (dq.defined()) Matrices(d_query).baddbmm_(ds_matrices, Matrices(k));

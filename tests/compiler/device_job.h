@@ -4,6 +4,7 @@
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <memory>
 #include <string>
 #include <thread>
@@ -18,8 +19,11 @@
 
 namespace autospc::train {
 
+// Of models/, or of the zoo beside the checkout, which need not be there.
 inline std::string ModelFile(const std::string& name, const std::string& suffix) {
-  return AUTOSPC_SOURCE_DIR "/models/" + name + "/" + name + suffix;
+  const std::filesystem::path source = AUTOSPC_SOURCE_DIR;
+  const bool own = std::filesystem::exists(source / "models" / name);
+  return ((own ? source / "models" : source.parent_path() / "shared" / "zoo") / name / (name + suffix)).string();
 }
 
 // Of a package for a GPU.

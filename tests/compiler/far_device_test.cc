@@ -3,7 +3,9 @@
 #include <gtest/gtest.h>
 
 #include "runtime/checkpoint/layout.h"
+#include "runtime/package/safetensors.h"
 #include "runtime/train/snapshot.h"
+#include "runtime/train/weights_saver.h"
 #include "tests/compiler/device_job.h"
 #include "tests/exec/far_device.h"
 
@@ -20,6 +22,7 @@ class FarDeviceTest : public testing::TestWithParam<FarCase> {};
 
 TEST_P(FarDeviceTest, EveryGradientIsThatOfOneDevice) {
   const FarCase& c = GetParam();
+  if (!std::filesystem::exists(ModelFile(c.model, ".pt2"))) GTEST_SKIP() << "no zoo beside this checkout";
   TempFolder folder;
   CompileOptions options = CudaOptions(c.model, c.ranks, c.seq_len);
   options.context.strategy = c.strategy;
@@ -27,6 +30,11 @@ TEST_P(FarDeviceTest, EveryGradientIsThatOfOneDevice) {
   ExpectGolden(c.model, c.seq_len, package, far::Install());
 }
 
+INSTANTIATE_TEST_SUITE_P(Zoo, FarDeviceTest,
+                         testing::Values(FarCase{"nanogpt", 2, 61}, FarCase{"hf_llama", 3, 61}, FarCase{"hf_gpt2", 2, 64},
+                                         FarCase{"hf_qwen3", 3, 61, "allgather-kv"}, FarCase{"hf_mistral", 2, 61},
+                                         FarCase{"hf_gemma3", 2, 61}, FarCase{"hf_bert", 3, 61}, FarCase{"llamastyle", 2, 61}),
+                         [](const auto& info) { return info.param.model; });
 INSTANTIATE_TEST_SUITE_P(Models, FarDeviceTest,
                          testing::Values(FarCase{"llama", 1, 61}, FarCase{"llama", 2, 61}, FarCase{"llama", 3, 64},
                                          FarCase{"gpt", 2, 61}, FarCase{"gpt", 3, 61, "allgather-kv"}, FarCase{"window", 2, 61},
@@ -78,6 +86,53 @@ FarTrained TrainFar(const CompileOptions& options, const std::string& path) {
     return Ok();
   });
   return trained;
+}
+
+int FirstParameter(const program::ProgramT& program) {
+  int t = 0;
+  while (program.storages[program.tensors[t]->storage]->kind != program::StorageKind::Parameter) ++t;
+  return t;
+}
+
+// What leaves the device otherwise: the search for the first NaN, and the weights at the end.
+TEST(FarTrainingTest, WhatIsSavedAndWhatIsFoundIsTheHosts) {
+  for (const int zero : {0, 2}) {
+    TempFolder folder;
+    std::vector<std::string> saved;
+    for (const char* device : {"cuda", "cpu"}) {
+      CompileOptions options = CudaOptions("llama", 2, 61);
+      options.device = device;
+      options.context.optimizer = "adamw";
+      options.context.zero = zero;
+      options.context.dtype = "bf16";
+      RunOptions run;
+      run.see.check_numerics = true;
+      saved.push_back(folder / (std::string(device) + "-weights"));
+      RunJob(CompileTo(folder / device, options), far::Install(), run, [&](Rank* rank) -> Status {
+        PutBatch(rank);
+        RETURN_IF_ERROR(rank->Step(1e-3));
+        ASSIGN_OR_RETURN(const auto saver, WeightsSaver::Make(saved.back(), int64_t{1} << 30, run.weights, &rank->executor(), &rank->communicator()));
+        RETURN_IF_ERROR(saver->OnEnd());
+        rank->executor().tensor(FirstParameter(rank->program())).fill_(NAN);
+        const Status found = rank->Step(1e-3);
+        EXPECT_FALSE(found.ok());
+        if (!found.ok()) EXPECT_NE(found.error().what.find("before the step begins"), std::string::npos) << found.error().Format();
+        return Ok();
+      });
+    }
+    const auto far = SafetensorsFile::Open(saved[0] + "/model.safetensors"), host = SafetensorsFile::Open(saved[1] + "/model.safetensors");
+    ASSERT_TRUE(far.ok() && host.ok());
+    ASSERT_EQ(far->entries().size(), host->entries().size());
+    for (const SafetensorsEntry& entry : host->entries()) {
+      const SafetensorsEntry* other = far->Find(entry.name);
+      ASSERT_NE(other, nullptr) << entry.name;
+      ASSERT_EQ(entry.dtype, program::DType::Float32) << "masters are saved";
+      const auto* a = reinterpret_cast<const float*>(host->data(entry));
+      const auto* b = reinterpret_cast<const float*>(far->data(*other));
+      // AdamW's first step moves each weight by the learning rate, whichever way its gradient points.
+      for (int64_t i = 0; i < entry.bytes / 4; ++i) ASSERT_NEAR(a[i], b[i], 2.1e-3) << entry.name << " at " << i;
+    }
+  }
 }
 
 TEST(FarTrainingTest, StepsAreTheHosts) {

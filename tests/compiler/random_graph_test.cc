@@ -11,6 +11,7 @@
 #include "passes/ir/printer.h"
 #include "tests/compiler/random_ops.h"
 #include "tests/compiler/run_ranks.h"
+#include "tests/exec/far_device.h"
 
 namespace autospc::testing {
 
@@ -146,8 +147,9 @@ struct Statistics {
   double worst = 0;
 };
 
-// As many runs as there are meshes.
-void RunSeed(uint64_t seed, const std::function<std::vector<Mesh>(std::mt19937_64*)>& meshes, Statistics* statistics) {
+// As many runs as there are meshes, on the host or on `device`.
+void RunSeed(uint64_t seed, const std::function<std::vector<Mesh>(std::mt19937_64*)>& meshes, std::optional<c10::Device> device,
+             Statistics* statistics) {
   std::mt19937_64 random(seed);
   RandomGraph graph(seed, 3 + static_cast<int>(random() % 9));
   const Tensors want = graph.builder().Gradients();
@@ -157,9 +159,11 @@ void RunSeed(uint64_t seed, const std::function<std::vector<Mesh>(std::mt19937_6
   for (const Mesh& mesh : meshes(&random)) {
     const std::string strategy = random() % 2 ? "ulysses" : "allgather-kv";
     const std::string what = fmt::format("seed {}, dp {}, sp {}, {}: {}", seed, mesh.dp, mesh.sp, strategy, graph.story());
-    auto compiled = CompileGraph(graph.builder().graph, mesh, strategy);
+    CompileHooks hooks;
+    if (device) hooks.device = "cuda";
+    auto compiled = CompileGraph(graph.builder().graph, mesh, strategy, hooks);
     ASSERT_TRUE(compiled.ok()) << what << "\n" << compiled.error().Format() << "\n" << ir::Print(graph.builder().graph);
-    auto results = RunRanks(compiled->program, graph.builder().parameters, graph.builder().inputs);
+    auto results = RunRanks(compiled->program, graph.builder().parameters, graph.builder().inputs, device);
     ASSERT_TRUE(results.ok()) << what << "\n" << results.error().Format() << "\n" << ir::Print(graph.builder().graph);
     const Comparison c = Compare(*results, loss, want);
     ++statistics->runs;
@@ -170,12 +174,13 @@ void RunSeed(uint64_t seed, const std::function<std::vector<Mesh>(std::mt19937_6
   }
 }
 
-void RunSeeds(int64_t usual, const std::function<std::vector<Mesh>(std::mt19937_64*)>& meshes) {
+void RunSeeds(int64_t usual, const std::function<std::vector<Mesh>(std::mt19937_64*)>& meshes,
+              std::optional<c10::Device> device = {}) {
   Statistics statistics;
   const int64_t only = Environment("AUTOSPC_RANDOM_SEED", -1);
   const int64_t count = Environment("AUTOSPC_RANDOM_GRAPHS", usual);
   for (int64_t seed = only < 0 ? 0 : only; seed < (only < 0 ? count : only + 1); ++seed) {
-    RunSeed(static_cast<uint64_t>(seed), meshes, &statistics);
+    RunSeed(static_cast<uint64_t>(seed), meshes, device, &statistics);
     if (::testing::Test::HasFatalFailure()) break;
   }
   ::testing::Test::RecordProperty("runs", statistics.runs);
@@ -194,6 +199,13 @@ TEST(RandomGraphs, MeshesEqualTheWholeOne) {
   RunSeeds(200, [](std::mt19937_64* random) -> std::vector<Mesh> {
     return {Mesh(1 + static_cast<int>((*random)() % 3), 2 + static_cast<int>((*random)() % 2))};
   });
+}
+
+// By the portable kernels, on memory that the host cannot reach.
+TEST(RandomGraphs, AFarDeviceEqualsTheWholeOne) {
+  RunSeeds(100, [](std::mt19937_64* random) -> std::vector<Mesh> {
+    return {Mesh(1 + static_cast<int>((*random)() % 3), 1 + static_cast<int>((*random)() % 2))};
+  }, far::Install());
 }
 
 // The comparison sees faults: a gradient that is off, missing, or not a number.

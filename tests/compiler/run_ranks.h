@@ -5,6 +5,7 @@
 #include <cstring>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -37,6 +38,7 @@ struct CompileHooks {
   std::function<void(ir::Graph&)> partitioned;  // sees, and may change, the graph between partition and trace
   std::function<void(ir::Graph&)> joint;        // ... and the differentiated one before the step's passes
   bool verify_placements = true;               // of the joint graph
+  std::string device = "cpu";                  // whose kernels run the program, or "cuda"
   PassContext context;                         // optimiser, ZeRO, …; ranks, strategy and constants are set from here
 };
 
@@ -67,6 +69,7 @@ inline Result<CompiledGraph> CompileGraph(ir::Graph graph, const Mesh& mesh, con
   codegen::LowerOptions lower;
   lower.mesh = mesh;
   lower.has_out = [](const std::string& op) { return OutVariant(op).has_value(); };
+  lower.device = hooks.device;
   CompiledGraph result;
   ASSIGN_OR_RETURN(result.program, codegen::Lower(joint, context, lower));
   result.notes = context.notes;
@@ -85,16 +88,20 @@ inline Status Fill(const exec::Executor& executor, program::StorageKind kind, co
     const int storage = executor.FindStorage(kind, name);
     if (storage < 0) continue;  // nobody reads it
     const at::Tensor data = t.detach().contiguous();
-    std::memcpy(executor.storage(storage), data.const_data_ptr(), data.nbytes());
+    const auto bytes = static_cast<int64_t>(data.nbytes());
+    const auto at = [&](c10::Device device, void* where) { return exec::TensorAt(device, where, {bytes}, {1}, at::kByte); };
+    at(executor.device(), executor.storage(storage)).copy_(at(at::kCPU, data.data_ptr()));
   }
   return Ok();
 }
 
+// On the communicator's device.
 inline Status RunRank(const std::shared_ptr<const program::ProgramT>& program, Communicator* communicator,
                       const Tensors& parameters, const std::vector<Tensors>& batches, RankResult* result) {
   exec::ExecutorOptions options;
   options.rank = communicator->rank();
   options.communicator = communicator;
+  options.device = communicator->device();
   ASSIGN_OR_RETURN(const auto executor, exec::Executor::Create(program, options));
   for (const auto kind : {program::StorageKind::Parameter, program::StorageKind::Buffer, program::StorageKind::Constant}) {
     RETURN_IF_ERROR(Fill(*executor, kind, parameters));
@@ -103,18 +110,18 @@ inline Status RunRank(const std::shared_ptr<const program::ProgramT>& program, C
     RETURN_IF_ERROR(Fill(*executor, program::StorageKind::Input, inputs));
     RETURN_IF_ERROR(executor->Step([&](const program::OutputT& output, const at::Tensor& value) -> Status {
       if (output.kind == program::OutputKind::Loss) result->loss = value.item<double>();
-      if (output.kind == program::OutputKind::Gradient) result->gradients[output.name] = value.clone();
+      if (output.kind == program::OutputKind::Gradient) result->gradients[output.name] = value.cpu().clone();
       return Ok();
     }));
   }
   return Ok();
 }
 
-// One step; of a program with micro-batches a batch for each.
+// One step, on the host or on `device`; of a program with micro-batches a batch for each.
 inline Result<std::vector<RankResult>> RunRanks(const program::ProgramT& program, const Tensors& parameters,
-                                                const std::vector<Tensors>& batches) {
+                                                const std::vector<Tensors>& batches, std::optional<c10::Device> device = {}) {
   const auto shared = std::make_shared<const program::ProgramT>(program);
-  const auto communicators = MakeInProcessCommunicators(program.world_size);
+  const auto communicators = MakeInProcessCommunicators(program.world_size, device);
   std::vector<RankResult> results(communicators.size());
   std::vector<std::optional<Error>> errors(communicators.size());
   std::vector<std::thread> threads;
@@ -136,8 +143,9 @@ inline Result<std::vector<RankResult>> RunRanks(const program::ProgramT& program
   }
   return results;
 }
-inline Result<std::vector<RankResult>> RunRanks(const program::ProgramT& program, const Tensors& parameters, const Tensors& inputs) {
-  return RunRanks(program, parameters, std::vector<Tensors>{inputs});
+inline Result<std::vector<RankResult>> RunRanks(const program::ProgramT& program, const Tensors& parameters, const Tensors& inputs,
+                                                std::optional<c10::Device> device = {}) {
+  return RunRanks(program, parameters, std::vector<Tensors>{inputs}, device);
 }
 
 }  // namespace autospc::testing
