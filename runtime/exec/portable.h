@@ -22,7 +22,9 @@ at::Tensor FlatView(const at::Tensor& dense);
 at::Tensor BytesView(const at::Tensor& contiguous);
 
 // The numbers of the counter-based generator (philox.h) of the elements `index` (int64 [n], not negative): float32 [n] in
-// [0, 1), bit by bit those of Uniform. Takes some 80 bytes an element from LibTorch's allocator while it runs.
+// [0, 1), bit by bit those of Uniform. Takes some 100 bytes an element from LibTorch's allocator while it runs, so callers ask
+// for no more than kUniformsAtATime.
+inline constexpr int64_t kUniformsAtATime = int64_t{1} << 18;
 at::Tensor UniformAt(uint64_t seed, int64_t site, const at::Tensor& index);
 
 }  // namespace autospc::exec

@@ -193,18 +193,23 @@ class TiledAttention {
     return s;
   }
 
-  // Each probability is kept, and grows by 1 / (1 - p), or becomes 0: a head at a time, whose numbers bound the scratch.
+  // Each probability is kept, and grows by 1 / (1 - p), or becomes 0: some rows of a head at a time, whose numbers bound the
+  // scratch.
   void Drop(const at::Tensor& s, int64_t row, Interval keys, double p) const {
-    const at::Tensor at_rows = Positions(row, s.size(2)).unsqueeze(1);
-    const at::Tensor at_keys = at::arange(keys.begin, keys.end, at_rows.options()).unsqueeze(0);
+    const at::Tensor positions = Positions(row, s.size(2)).unsqueeze(1);
+    const at::Tensor at_keys = at::arange(keys.begin, keys.end, positions.options()).unsqueeze(0);
+    const int64_t step = std::clamp<int64_t>(kUniformsAtATime / at_keys.numel(), 1, s.size(2));
     s.mul_(1 / (1 - p));
     for (int64_t b = 0; b < batch(); ++b) {
       const int64_t global = a_.args.batch > 0 ? std::min(a_.args.batch_start + b, a_.args.batch - 1) : b;
       for (int64_t h = 0; h < heads(); ++h) {
         const int64_t first = (global * a_.args.heads + a_.global_heads[h]) * a_.args.q_valid;
-        const at::Tensor index = at_rows.add(first).mul_(k_.size(2)).add(at_keys);
-        const at::Tensor dropped = UniformAt(call_.context->seed, a_.args.site, index.view({-1})).lt(static_cast<float>(p));
-        s.select(0, b).select(0, h).masked_fill_(dropped.view(index.sizes()), 0);
+        for (int64_t r = 0; r < s.size(2); r += step) {
+          const int64_t n = std::min(step, s.size(2) - r);
+          const at::Tensor index = positions.narrow(0, r, n).add(first).mul_(k_.size(2)).add(at_keys);
+          const at::Tensor dropped = UniformAt(call_.context->seed, a_.args.site, index.view({-1})).lt(static_cast<float>(p));
+          s.select(0, b).select(0, h).narrow(0, r, n).masked_fill_(dropped.view(index.sizes()), 0);
+        }
       }
     }
   }

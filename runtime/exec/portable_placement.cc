@@ -14,8 +14,6 @@
 namespace autospc::exec {
 namespace {
 
-constexpr int64_t kUniforms = int64_t{1} << 20;  // numbers made at a time
-
 // start, step, block, valid, dtype.
 Status PortablePositions(const Call& c) {
   const at::Tensor& out = c.outputs[0];
@@ -56,14 +54,14 @@ Result<Kernel> MakePortableDropout(const Call& call) {
     const int64_t after = extents.back().local, runs = after > 0 ? x.numel() / after : 0;
     CallScratch scratch(*c);
     const at::Tensor dropped = scratch.Take({x.numel()}, at::kBool);  // in row-major order
-    const int64_t step = std::max<int64_t>(1, kUniforms / std::max<int64_t>(after, 1));
+    const int64_t step = std::max<int64_t>(1, kUniformsAtATime / std::max<int64_t>(after, 1));
     const auto options = at::TensorOptions(x.device()).dtype(at::kLong);
     for (int64_t first = 0; first < runs; first += step) {
       const int64_t count = std::min(step, runs - first);
       const at::Tensor starts = GlobalStarts(extents, first, count, x.device()).unsqueeze(1);
       const at::Tensor rows = dropped.narrow(0, first * after, count * after).view({count, after});
-      for (int64_t column = 0; column < after; column += kUniforms) {
-        const int64_t columns = std::min(kUniforms, after - column);
+      for (int64_t column = 0; column < after; column += kUniformsAtATime) {
+        const int64_t columns = std::min(kUniformsAtATime, after - column);
         const at::Tensor index = starts.add(at::arange(column, column + columns, options).unsqueeze(0));
         const at::Tensor uniform = UniformAt(c->context->seed, c->Int(2), index.view({-1}));
         rows.narrow(1, column, columns).copy_(uniform.to(at::kDouble).lt(p).view({count, columns}));

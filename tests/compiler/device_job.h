@@ -36,8 +36,21 @@ inline CompileOptions CudaOptions(const std::string& model, int ranks, int64_t s
   return options;
 }
 
-inline std::shared_ptr<const Package> CompileTo(const std::string& path, const CompileOptions& options) {
-  const Result<Compiled> compiled = Compile(options);
+// `dropout` > 0: of every place where the model may drop out.
+inline std::shared_ptr<const Package> CompileTo(const std::string& path, const CompileOptions& options, double dropout = 0) {
+  Result<import::Model> model = ImportModel(options);
+  EXPECT_TRUE(model.ok()) << model.error().Format();
+  if (!model.ok()) return nullptr;
+  int places = 0;
+  for (const ir::NodeId id : model->graph.nodes()) {
+    ir::Node& node = model->graph.node(id);
+    const size_t at = node.op == "aten.dropout.default" ? 1 : node.op == "aten.scaled_dot_product_attention.default" ? 4 : 0;
+    if (dropout == 0 || at == 0) continue;
+    node.args[at] = ir::Arg::Float(dropout);
+    ++places;
+  }
+  EXPECT_TRUE(dropout == 0 || places > 0);
+  const Result<Compiled> compiled = CompileModel(*model, options);
   EXPECT_TRUE(compiled.ok()) << compiled.error().Format();
   if (!compiled.ok()) return nullptr;
   EXPECT_EQ(compiled->program.device, options.device);
