@@ -205,9 +205,10 @@ TEST(RunTest, AGpuIsRefusedWithTheReason) {
 
 TEST(RunTest, APackageForGpusIsForGpus) {
   TempFolder folder;
-  const Args compile = CompileArgs(Pt2("gpt"), folder / "package", 2, 61, {"--device", "cuda"});
+  const Args compile = CompileArgs(Pt2("gpt"), folder / "package", 2, 61, {"--device", "cuda", "--memory-budget", "1GiB"});
   const Outcome compiled = Execute(compile);
   ASSERT_EQ(compiled.code, 0) << Said(compile, compiled);
+  EXPECT_NE(compiled.err.find("is not in the budget"), std::string::npos) << Said(compile, compiled);
   const Args inspect = {"autospc", "inspect", (folder / "package").string(), "--json"};
   const Outcome inspected = Execute(inspect);
   ASSERT_EQ(inspected.code, 0) << Said(inspect, inspected);
