@@ -13,6 +13,7 @@
 #include "runtime/base/bytes.h"
 #include "runtime/base/files.h"
 #include "runtime/base/log.h"
+#include "runtime/package/micro_batches.h"
 #include "runtime/package/oci.h"
 
 namespace {
@@ -47,11 +48,10 @@ void AddModelFlags(po::options_description& flags) {
   add("strict", "an op without partition rule is an error");
   add("dtype", po::value<std::string>(), "bf16: compute a float32 export in bfloat16, with float32 master weights and reductions");
   add("optimizer", po::value<std::string>()->default_value("none"), "none, sgd or adamw");
-  add("accumulate", po::value<int64_t>()->default_value(1), "micro-batches of a step: --batch is one of them");
-  add("clip-norm", po::value<double>()->default_value(0), "clip gradients to this global norm; 0: don't");
-  add("weight-decay", po::value<double>()->default_value(-1), "of the optimizer; below 0: PyTorch's default");
-  add("no-decay", po::value<std::vector<std::string>>()->composing(),
-      "a regular expression: parameters whose names it finds have none; again for more");
+  add("accumulate", po::value<int64_t>()->default_value(1), "micro-batches of a step; --batch is one");
+  add("clip-norm", po::value<double>()->default_value(0), "of all gradients together; 0: no clipping");
+  add("weight-decay", po::value<double>()->default_value(-1), "below 0: the optimizer's in PyTorch");
+  add("no-decay", po::value<std::vector<std::string>>()->composing(), "regular expression: such names have none");
   add("memory-budget", po::value<std::string>(), "bytes a rank may hold, 80GiB; what is kept and what runs again follows from it");
   add("recompute", po::value<std::string>()->default_value("auto"), "auto, or the rules of others: none, full, layers, autosp");
   add("tile", po::value<std::string>()->default_value("auto"), "auto or off: tiles along the sequence");
@@ -79,7 +79,7 @@ Status ReadModelFlags(const cli::Flags& flags, autospc::CompileOptions* options)
     context.dtype = "bf16";
   }
   context.strict = flags.Has("strict");
-  ASSIGN_OR_RETURN(const int64_t micro_batches, cli::InRange("--accumulate", flags.Get<int64_t>("accumulate"), 1, 65536));
+  ASSIGN_OR_RETURN(const int64_t micro_batches, cli::InRange("--accumulate", flags.Get<int64_t>("accumulate"), 1, autospc::kMaxMicroBatches));
   context.micro_batches = static_cast<int>(micro_batches);
   ASSIGN_OR_RETURN(context.clip_norm, cli::Finite("--clip-norm", flags.Get<double>("clip-norm")));
   ASSIGN_OR_RETURN(context.weight_decay, cli::Finite("--weight-decay", flags.Get<double>("weight-decay")));

@@ -16,6 +16,7 @@
 #include "passes/tile/tile.h"
 #include "runtime/base/files.h"
 #include "runtime/base/log.h"
+#include "runtime/package/micro_batches.h"
 
 namespace autospc::cli {
 namespace {
@@ -111,7 +112,7 @@ Result<PassContext> MakeContext(const Flags& flags) {
                                             {"auto", "none", "full", "layers", "autosp"}));
   ASSIGN_OR_RETURN(context.dtype, OneOf("--dtype", flags.Get<std::string>("dtype"), {"", "bf16"}));
   context.strict = flags.Has("strict");
-  ASSIGN_OR_RETURN(const int64_t micro_batches, InRange("--accumulate", flags.Get<int64_t>("accumulate"), 1, 1 << 16));
+  ASSIGN_OR_RETURN(const int64_t micro_batches, InRange("--accumulate", flags.Get<int64_t>("accumulate"), 1, kMaxMicroBatches));
   context.micro_batches = static_cast<int>(micro_batches);
   ASSIGN_OR_RETURN(context.clip_norm, Finite("--clip-norm", flags.Get<double>("clip-norm")));
   ASSIGN_OR_RETURN(context.weight_decay, Finite("--weight-decay", flags.Get<double>("weight-decay")));

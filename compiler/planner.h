@@ -23,12 +23,14 @@ struct Setting {
   std::string recompute = "auto";
   std::string tile = "auto";
   int dp = 1;  // of the ranks, those that split the batch
+  int parts = 1;  // micro-batches instead of one of --batch, together as large
 
   // "--ranks 8", or "--mesh dp=2,sp=4".
   std::string RanksFlag() const;
   bool operator==(const Setting&) const = default;
   bool operator<(const Setting& o) const {
-    return std::tie(ranks, dp, seq_len, zero, recompute, tile) < std::tie(o.ranks, o.dp, o.seq_len, o.zero, o.recompute, o.tile);
+    return std::tie(ranks, dp, parts, seq_len, zero, recompute, tile) <
+           std::tie(o.ranks, o.dp, o.parts, o.seq_len, o.zero, o.recompute, o.tile);
   }
 };
 
@@ -79,7 +81,7 @@ struct Longest {
 Result<Longest> FindLongest(Trials& trials, const Setting& setting);
 
 // What would fit in place of `setting`, which does not: more ranks (doubled up to 64 times as many), a shorter sequence,
-// ZeRO, each alone, and where more ranks are not enough, ZeRO 2 with them. Where `setting` has a rule of what to recompute
+// ZeRO, a given batch in micro-batches, each alone, and where more ranks are not enough, ZeRO 2 with them. Where `setting` has a rule of what to recompute
 // or no tiling, first the compiler's own choice, and if that is not enough, all others with it. Empty if nothing fits.
 // "--ranks 8: 61.20 GiB a rank".
 Result<std::vector<std::string>> WhatWouldFit(Trials& trials, Setting setting);

@@ -2,6 +2,7 @@
 
 #include "compiler/planner.h"
 #include "runtime/base/bytes.h"
+#include "runtime/package/micro_batches.h"
 
 namespace autospc {
 namespace {
@@ -173,6 +174,15 @@ Result<std::vector<std::string>> WhatWouldFit(Trials& trials, Setting setting) {
   const int64_t budget = trials.options().context.memory_budget;
   const int64_t weights = kinds[static_cast<size_t>(program::StorageKind::Parameter)];
   const bool stays = weights + kinds[static_cast<size_t>(program::StorageKind::Optimizer)] > budget;
+  // The same step, a part of its batch at a time.
+  const int64_t batch = trials.options().bindings.batch.value_or(1), micro_batches = trials.options().context.micro_batches;
+  bool parts_help = stays;
+  for (int64_t parts = 2; parts <= batch && !parts_help; ++parts) {
+    if (batch % parts != 0 || parts * micro_batches > kMaxMicroBatches) continue;
+    Setting smaller = setting;
+    smaller.parts = static_cast<int>(parts);
+    ASSIGN_OR_RETURN(parts_help, attempt(smaller, fmt::format("--batch {} --accumulate {}", batch / parts, parts * micro_batches)));
+  }
   bool ranks_help = false;
   for (int64_t times = 2; times <= kMoreRanks && !ranks_help && !(stays && setting.zero == 0); times *= 2) {
     Setting more = setting;

@@ -34,6 +34,10 @@ Result<const Trial*> Trials::Run(const Setting& setting) {
   options.context.zero = setting.zero;
   options.context.recompute = setting.recompute;
   options.context.tile = setting.tile;
+  if (setting.parts > 1) {
+    options.bindings.batch = options.bindings.batch.value_or(setting.parts) / setting.parts;
+    options.context.micro_batches *= setting.parts;
+  }
   options.curve = curves;
   ASSIGN_OR_RETURN(const Compiled compiled, CompileModel(model_, options));
   const int64_t budget = options.context.memory_budget;

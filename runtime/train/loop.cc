@@ -36,20 +36,20 @@ Status Train(Rank* rank, data::BatchSource* source, const LoopOptions& options,
     StepRecord record;
     record.step = rank->steps() + 1;
     record.lr = options.learning_rate.At(record.step);
-    bool over = false;
-    for (int64_t m = 0; m < rank->micro_batches() && !over; ++m) {
+    int64_t had = 0;  // micro-batches
+    for (; had < rank->micro_batches(); ++had) {
       Stopwatch clock;
       ASSIGN_OR_RETURN(const data::BatchInfo batch, source->Next(inputs));
-      over = batch.end;
-      if (over) break;
+      if (batch.end) break;
       record.tokens += batch.tokens;
       record.data_seconds += clock.Lap();
       RETURN_IF_ERROR(rank->Step(record.lr));
       record.seconds += clock.Lap();
     }
-    if (over) {
+    if (had < rank->micro_batches()) {
+      const std::string left = had > 0 ? fmt::format("; {} of the {} micro-batches of another are left out", had, rank->micro_batches()) : "";
       if (rank->first())
-        Log(LogLevel::kWarning, fmt::format("the data is over after step {} of {}", record.step - 1, options.steps));
+        Log(LogLevel::kWarning, fmt::format("the data is over after step {} of {}{}", record.step - 1, options.steps, left));
       break;
     }
     record.loss = rank->capture().loss();

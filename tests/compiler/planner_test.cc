@@ -116,6 +116,25 @@ TEST(WhatWouldFit, EachWayAloneThenTogether) {
   EXPECT_TRUE(ways->at(2).starts_with("--seq-len ")) << ways->at(2);
 }
 
+TEST(WhatWouldFit, ABatchInMicroBatchesIsTheSameStep) {
+  CompileOptions options = Options("bytes");
+  options.bindings.batch = 6;
+  Trials any = TrialsOf(options);
+  Setting thirds = At(1, 256);
+  thirds.parts = 3;
+  const Result<const Trial*> whole = any.Run(At(1, 256)), third = any.Run(thirds);
+  ASSERT_TRUE(whole.ok() && third.ok());
+  EXPECT_EQ((*third)->batch, 2);
+  EXPECT_EQ((*third)->micro_batches, 3);
+  ASSERT_LT((*third)->memory.total_bytes(), (*whole)->memory.total_bytes() / 2);
+  options.context.memory_budget = (*third)->memory.total_bytes();
+  Trials trials = TrialsOf(options);
+  const Result<std::vector<std::string>> ways = WhatWouldFit(trials, At(1, 256));
+  ASSERT_TRUE(ways.ok()) << ways.error().Format();
+  EXPECT_TRUE(std::any_of(ways->begin(), ways->end(), [](const std::string& w) { return w.starts_with("--batch 2 --accumulate 3: "); }))
+      << ::testing::PrintToString(*ways);
+}
+
 TEST(WhatWouldFit, NothingFitsWhereTheWeightsDoNot) {
   Trials trials = TrialsOf(Options("llama", 1000));
   const Result<std::vector<std::string>> ways = WhatWouldFit(trials, At(2, 64));
