@@ -40,7 +40,7 @@ inline void WriteFile(const std::string& path, const std::string& bytes) {
 inline std::string Zip(const std::vector<std::pair<std::string, std::string>>& members, int method = 0, int flags = 0) {
   std::string out, directory;
   const auto put = [](std::string* to, uint64_t value, int bytes) {
-    for (int i = 0; i < bytes; ++i) to->push_back(static_cast<char>(value >> (8 * i)));
+    for (int i = 0; i < bytes; ++i) to->push_back(i < 8 ? static_cast<char>(value >> (8 * i)) : 0);
   };
   for (const auto& [name, data] : members) {
     boost::crc_32_type crc;
