@@ -33,6 +33,19 @@ std::string DidYouMean(const std::string& nearest) {
   return nearest.empty() ? "" : fmt::format("did you mean '{}'? ", nearest);
 }
 
+// What Boost says of a failure. It puts values into a text of %placeholders%, and goes on for ever where a value is one of those.
+std::string Said(const po::error& failure) {
+  struct Reader : po::error_with_option_name {
+    static const auto& Of(const po::error_with_option_name& e) { return e.*&Reader::m_substitutions; }
+  };
+  if (const auto* about = dynamic_cast<const po::error_with_option_name*>(&failure)) {
+    for (const auto& [placeholder, value] : Reader::Of(*about)) {
+      if (value.find('%') != std::string::npos) return fmt::format("'{}' can't be read", value);
+    }
+  }
+  return failure.what();
+}
+
 // Boost's message-making depends on the kind of its exception; ours says which flag and what is wrong with it.
 Error FromException(const po::error& failure, const std::string& program, const po::options_description& options) {
   const std::string help = fmt::format("{} --help shows all flags", program);
@@ -54,9 +67,9 @@ Error FromException(const po::error& failure, const std::string& program, const 
         return Usage(fmt::format("'{}' takes no value", flag), help);
       return Usage(fmt::format("'{}' needs a value", flag), help);
     }
-    if (invalid) return Usage(fmt::format("bad value of '{}': {}", flag, failure.what()), help);
+    if (invalid) return Usage(fmt::format("bad value of '{}': {}", flag, Said(failure)), help);
   }
-  return Usage(failure.what(), help);
+  return Usage(Said(failure), help);
 }
 
 }  // namespace

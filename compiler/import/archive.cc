@@ -47,7 +47,7 @@ Result<std::string> FindRoot(const ZipDirectory& zip) {
   return Bad(zip.path(), "the archive has no models/model.json", "give a file written by torch.export.save");
 }
 
-int64_t ConcreteInt(const json& v) { return v.at("as_int").get<int64_t>(); }
+int64_t ConcreteInt(const json& v) { return Integer(v.at("as_int")); }
 
 // Elements from the first to the last of a strided view, so what it reads; -1 for an overflow or a negative entry.
 int64_t Span(const std::vector<int64_t>& sizes, const std::vector<int64_t>& strides) {
@@ -77,7 +77,7 @@ Result<Payload> ReadPayload(const ZipDirectory& zip, const std::string& folder, 
   }
   const json& meta = entry.at("tensor_meta");
   Payload p;
-  const auto known = ExportDType(meta.at("dtype").get<int64_t>());
+  const auto known = ExportDType(Integer(meta.at("dtype")));
   if (!known.ok()) {
     Error e = known.error();
     e.where = fmt::format("'{}' in {}", name, zip.path());
@@ -140,6 +140,12 @@ Status ReadConfig(const ZipDirectory& zip, const std::string& folder, const std:
 }
 
 }  // namespace
+
+int64_t Integer(const json& value) {
+  if (!value.is_number_integer() || (value.is_number_unsigned() && value.get<uint64_t>() > INT64_MAX))
+    throw json::type_error::create(302, "type must be a 64-bit integer", &value);
+  return value.get<int64_t>();
+}
 
 Result<ir::DType> ExportDType(int64_t code) {
   using D = ir::DType;

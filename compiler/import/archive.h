@@ -16,6 +16,10 @@
 
 namespace autospc::import {
 
+// The integer that a JSON value is. Throws as nlohmann-json's getters do, of which the readers here make kBadInput; those
+// would convert a float as well, one beyond 64 bits to anything.
+int64_t Integer(const nlohmann::json& value);
+
 // The export's own enumeration of element types (not c10's). kUnsupported for one the IR has no type for.
 Result<ir::DType> ExportDType(int64_t code);
 program::DType ToProgram(ir::DType dtype);

@@ -33,8 +33,8 @@ Result<Arg> ReadMemoryFormat(int64_t code) {
 }
 
 Result<ir::Expr> ReadIntItem(const json& v, const Scope& scope) {
-  if (v.is_number_integer()) return ir::Expr(v.get<int64_t>());
-  if (const auto it = v.find("as_int"); it != v.end()) return ir::Expr(it->get<int64_t>());
+  if (v.is_number_integer()) return ir::Expr(Integer(v));
+  if (const auto it = v.find("as_int"); it != v.end()) return ir::Expr(Integer(*it));
   return scope.Int(v.at("as_name").get<std::string>());
 }
 
@@ -149,7 +149,7 @@ Result<Arg> ReadArgument(const json& arg, const Parameter& p, const Scope& scope
   }
   if (kind == "as_optional_tensor") return ReadArgument(v, p, scope, pending);
   if (kind == "as_tensors" || kind == "as_optional_tensors") return ReadTensorList(v, scope);
-  if (kind == "as_int") return FitNumber(Arg::Int(v.get<int64_t>()), p);
+  if (kind == "as_int") return FitNumber(Arg::Int(Integer(v)), p);
   if (kind == "as_bool") return FitNumber(Arg::Bool(v.get<bool>()), p);
   if (kind == "as_float") {
     ASSIGN_OR_RETURN(const double f, ReadFloat(v));
@@ -190,11 +190,11 @@ Result<Arg> ReadArgument(const json& arg, const Parameter& p, const Scope& scope
   if (kind == "as_string") return Arg::String(v.get<std::string>());
   if (kind == "as_device") return Arg::Device("cpu");
   if (kind == "as_scalar_type") {
-    ASSIGN_OR_RETURN(const ir::DType dtype, ExportDType(v.get<int64_t>()));
+    ASSIGN_OR_RETURN(const ir::DType dtype, ExportDType(Integer(v)));
     return Arg::Type(dtype);
   }
-  if (kind == "as_memory_format") return ReadMemoryFormat(v.get<int64_t>());
-  if (kind == "as_layout") return ReadLayout(v.get<int64_t>());
+  if (kind == "as_memory_format") return ReadMemoryFormat(Integer(v));
+  if (kind == "as_layout") return ReadLayout(Integer(v));
   return Error{Code::kUnsupported, fmt::format("argument '{}' is of kind '{}'", p.name, kind), "",
                "rewrite the model without it"};
 }

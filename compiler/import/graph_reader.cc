@@ -8,6 +8,7 @@
 #include "compiler/import/archive.h"
 #include "compiler/import/autocast.h"
 #include "compiler/import/source.h"
+#include "passes/ir/dims.h"
 
 namespace autospc::import {
 namespace {
@@ -220,6 +221,8 @@ Status GraphReader::AddOp(const OpSchema& schema, ReadArgs read, const json& nod
   graph_->node(id).source = source_;
   graph_->node(id).module = module_;
   for (auto& [arg, sym] : read.pending) model_->pending.push_back({id, arg, std::move(sym)});
+  if (const std::string wrong = ir::WrongDims(*graph_, graph_->node(id)); !wrong.empty())
+    return Error{Code::kBadInput, fmt::format("{} can't be: {}", schema.name, wrong), ir::Where(*graph_, graph_->node(id)), "export the model again"};
   return Ok();
 }
 
@@ -287,9 +290,9 @@ Status GraphReader::BindRegionInputs(const json& inputs, size_t first, const Sco
     } else if (const auto size = names[i].find("as_sym_int"); size != names[i].end() && size->contains("as_name")) {
       const std::string name = size->at("as_name").get<std::string>();
       if (const auto it = given.find("as_int"); it != given.end()) {
-        body->ints[name] = ir::Expr(it->get<int64_t>());
+        body->ints[name] = ir::Expr(Integer(*it));
       } else if (given.at("as_sym_int").contains("as_int")) {
-        body->ints[name] = ir::Expr(given.at("as_sym_int").at("as_int").get<int64_t>());
+        body->ints[name] = ir::Expr(Integer(given.at("as_sym_int").at("as_int")));
       } else {
         ASSIGN_OR_RETURN(body->ints[name], outer.Int(given.at("as_sym_int").at("as_name").get<std::string>()));
       }
@@ -352,7 +355,7 @@ Status GraphReader::ReadRegion(std::string_view op, const json& node, Scope* sco
       AutocastState state;
       state.dtype = device == "cpu" ? ir::DType::kBFloat16 : ir::DType::kFloat16;
       if (const auto dtype = arg(1).find("as_scalar_type"); dtype != arg(1).end()) {
-        ASSIGN_OR_RETURN(state.dtype, ExportDType(dtype->get<int64_t>()));
+        ASSIGN_OR_RETURN(state.dtype, ExportDType(Integer(*dtype)));
       }
       state.cache = !arg(3).contains("as_bool") || arg(3).at("as_bool").get<bool>();
       body.autocast[device] = state;

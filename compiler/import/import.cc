@@ -20,7 +20,7 @@ constexpr int64_t kMaxExpanded = int64_t{1} << 26;  // bytes of a tensor that ho
 
 Status CheckVersion(const json& program) {
   const json& version = program.at("schema_version");
-  const int64_t major = version.at("major").get<int64_t>(), minor = version.at("minor").get<int64_t>();
+  const int64_t major = Integer(version.at("major")), minor = Integer(version.at("minor"));
   if (major == kSchemaMajor) return Ok();
   return Error{
       Code::kBadInput,
@@ -31,8 +31,8 @@ Status CheckVersion(const json& program) {
 void ReadSymbols(const json& ranges, ir::Graph* graph) {
   for (const auto& [symbol, range] : ranges.items()) {
     ir::SymbolRange r;
-    if (const auto it = range.find("min_val"); it != range.end() && it->is_number_integer()) r.min = it->get<int64_t>();
-    if (const auto it = range.find("max_val"); it != range.end() && it->is_number_integer()) r.max = it->get<int64_t>();
+    if (const auto it = range.find("min_val"); it != range.end() && it->is_number_integer()) r.min = Integer(*it);
+    if (const auto it = range.find("max_val"); it != range.end() && it->is_number_integer()) r.max = Integer(*it);
     graph->symbols[symbol] = r;
   }
 }

@@ -20,7 +20,7 @@ Error Dangling(const std::string& name) {
 }
 
 Result<ir::Expr> ReadSymInt(const json& v, SymCache* cache) {
-  if (const auto it = v.find("as_int"); it != v.end()) return ir::Expr(it->get<int64_t>());
+  if (const auto it = v.find("as_int"); it != v.end()) return ir::Expr(Integer(*it));
   return cache->Expression(v.at("as_expr").at("expr_str").get_ref<const std::string&>());
 }
 
@@ -37,7 +37,7 @@ Result<ir::Expr> SymCache::Expression(const std::string& text) {
 
 Result<TensorMeta> ReadTensorMeta(const json& meta, SymCache* cache) {
   TensorMeta out;
-  ASSIGN_OR_RETURN(out.dtype, ExportDType(meta.at("dtype").get<int64_t>()));
+  ASSIGN_OR_RETURN(out.dtype, ExportDType(Integer(meta.at("dtype"))));
   const auto& sizes = meta.at("sizes").get_ref<const json::array_t&>();
   const auto& strides = meta.at("strides").get_ref<const json::array_t&>();
   out.sizes.reserve(sizes.size());
@@ -56,7 +56,7 @@ Result<TensorMeta> ReadTensorMeta(const json& meta, SymCache* cache) {
     return Error{Code::kBadInput,
                  fmt::format("a tensor has {} sizes and {} strides", out.sizes.size(), out.strides.size()), "", ""};
   }
-  const int64_t layout = meta.at("layout").get<int64_t>();
+  const int64_t layout = Integer(meta.at("layout"));
   if (layout != 7)
     return Error{Code::kUnsupported, "a tensor is sparse or has another layout than strided", "",
                  "make it dense before exporting"};
@@ -101,7 +101,7 @@ Result<Sym> Scope::Number(const std::string& name) const {
       sym.kind = Sym::Kind::kBool;
       sym.i = b->get<bool>();
     } else {
-      sym.i = it->at("as_int").get<int64_t>();
+      sym.i = Integer(it->at("as_int"));
     }
     return sym;
   }

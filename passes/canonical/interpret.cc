@@ -63,6 +63,7 @@ std::optional<Predicate> Interpreter::Finish(const Predicate& predicate) {
 }
 
 Element Interpreter::At(ValueId v, const Index& index) {
+  if (static_cast<int>(index.size()) != graph_.value(v).rank()) return Element::Unknown();  // the recorded shapes are lies
   const std::pair<ValueId, Index> key(v, index);
   if (const auto it = memo_.find(key); it != memo_.end()) return it->second;
   if (--budget_ < 0 || depth_ > kMaxDepth) return Element::Unknown();

@@ -248,6 +248,7 @@ Element Interpreter::Joined(const Node& node, const Value& v, const Index& index
     int64_t begin = 0;
     bool first = true;
     for (const ValueId piece : node.args[0].values) {
+      if (name != "stack" && graph_.value(piece).rank() != rank) return Element::Unknown();  // an empty one may have one dim
       const int64_t length = name == "stack" ? 1 : graph_.value(piece).sizes[d].value();
       const auto here = algebra_.InRange(index[d], begin, begin + length - 1);
       if (!here) return Element::Unknown();
@@ -290,6 +291,7 @@ Element Interpreter::Joined(const Node& node, const Value& v, const Index& index
     Predicate inside = Predicate::True();
     Index inner = index;
     const std::vector<int64_t> sizes = graph_.value(ValueAt(node, 0)).int_sizes();
+    if (sizes.size() != static_cast<size_t>(rank) || pads.size() > 2 * sizes.size()) return Element::Unknown();
     for (size_t i = 0; i + 1 < pads.size(); i += 2) {
       const auto d = static_cast<size_t>(rank) - 1 - i / 2;
       inner[d].constant -= pads[i];
@@ -317,6 +319,7 @@ Element Interpreter::Scanned(const Node& node, const Value& v, const Index& inde
   if (name == "diff" && IntAt(node, 1, 1) == 1 && ValueAt(node, 4) == kNoValue && v.dtype != DType::kBool) {
     const int d = WrapDim(IntAt(node, 2, -1), rank);
     const ValueId prepend = ValueAt(node, 3);
+    if (rank == 0 || (prepend != kNoValue && graph_.value(prepend).rank() != rank)) return Element::Unknown();
     const int64_t before = prepend == kNoValue ? 0 : graph_.value(prepend).sizes[d].value();
     if (before > 1) return Element::Unknown();
     const auto shifted = [&](ValueId from, Linear at) {
@@ -360,7 +363,7 @@ Element Interpreter::Indexed(const Node& node, const Value& v, const Index& inde
     if (range.Within(-size, -1)) return e.linear + Linear(size);
     return std::nullopt;
   };
-  if (name == "gather" || name == "index_select") {
+  if ((name == "gather" || name == "index_select") && !sizes.empty() && index.size() == sizes.size()) {
     const int d = WrapDim(IntAt(node, 1, 0), static_cast<int>(sizes.size()));
     const Element e = At(ValueAt(node, 2), name == "gather" ? index : Index{index[d]});
     const auto p = position(e, sizes[d]);

@@ -58,6 +58,7 @@ std::optional<std::pair<ValueId, Index>> MapViewIndex(const Graph& graph, const 
   if (IsIdentity(base) || node.op == "autosp.stop_gradient") return std::pair(x, mapped);
   if (IsReshape(base)) return std::pair(x, Reshaped(result.int_sizes(), index, sizes, atoms));
   if (base == "aten.expand" || base == "aten.expand_as" || base == "aten.broadcast_to" || base == "aten.repeat") {
+    if (result.rank() < rank) return std::nullopt;
     mapped.erase(mapped.begin(), mapped.end() - rank);
     const int added = result.rank() - rank;
     for (int d = 0; d < rank; ++d) {
@@ -66,7 +67,7 @@ std::optional<std::pair<ValueId, Index>> MapViewIndex(const Graph& graph, const 
     }
     return std::pair(x, mapped);
   }
-  if (base == "aten.repeat_interleave" && IntAt(node, 1) && IntAt(node, 2)) {
+  if (base == "aten.repeat_interleave" && IntAt(node, 1) && IntAt(node, 2) && rank > 0 && result.rank() == rank) {
     const int d = dim(2, 0);
     mapped[d] = atoms.FloorDiv(mapped[d], IntAt(node, 1, 1));
     return std::pair(x, mapped);
@@ -112,6 +113,7 @@ std::optional<std::pair<ValueId, Index>> MapViewIndex(const Graph& graph, const 
   }
   if (base == "aten.flip") {
     for (const int64_t wrapped : IntsAt(node, 1)) {
+      if (rank == 0) break;
       const int d = WrapDim(wrapped, rank);
       mapped[d] = Linear(sizes[d] - 1) - mapped[d];
     }

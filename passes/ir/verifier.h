@@ -11,7 +11,7 @@
 
 namespace autospc::ir {
 
-// Structure: symbols, inputs, definitions before uses, producers, names, sizes and strides, views inside their
+// Structure: symbols, inputs, definitions before uses, producers, dims, names, sizes and strides, views inside their
 // storage, outputs, and that either all values have a placement or none. Empty: all is well.
 std::vector<std::string> Verify(const Graph& graph);
 

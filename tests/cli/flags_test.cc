@@ -76,6 +76,7 @@ TEST_F(FlagsTest, MistakesAreSaidAndTheNearestFlagNamed) {
   EXPECT_EQ(Problem({"--strict=yes"}), "'--strict' takes no value; tool --help shows all flags");
   EXPECT_EQ(Problem({"--seq-len", "1", "--seq_len", "2"}), "'--seq-len' is given twice; tool --help shows all flags");
   EXPECT_NE(Problem({"--seq-len", "5x"}).find("bad value of '--seq-len'"), std::string::npos);
+  EXPECT_NE(Problem({"--seq-len", "%value%"}).find("bad value of '--seq-len': '%value%'"), std::string::npos);  // Boost's own never ends
   EXPECT_NE(Problem({"--seq-len", "99999999999999999999"}).find("bad value of '--seq-len'"), std::string::npos);
   EXPECT_EQ(Problem({"a", "b"}), "too many arguments without a flag; tool --help shows what is expected");
 }

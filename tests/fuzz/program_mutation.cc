@@ -110,7 +110,8 @@ class Mutator {
         if (t->sizes.size() < 6) t->sizes.push_back(1 + Below(4)), t->strides.push_back(Below(2));
         break;
       default:
-        if (!t->sizes.empty()) t->sizes.pop_back(), t->strides.pop_back();
+        if (!t->sizes.empty()) t->sizes.pop_back();
+        if (!t->strides.empty()) t->strides.pop_back();
         break;
     }
   }

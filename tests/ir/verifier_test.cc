@@ -208,6 +208,20 @@ TEST(Verify, OutputsOfTheStepAreReplicated) {
   EXPECT_EQ(Verify(g), Lines());  // reduced in place: what it holds at the end is replicated
 }
 
+TEST(Verify, DimsThatOpsNameExist) {
+  const auto wrong = [](std::string_view line) {
+    return Verify(Read(fmt::format("graph @g {{\n  input %x : f32[2, 3]{{3, 1}} user \"x\"\n  {}\n  output user %y \"y\"\n}}\n", line)));
+  };
+  EXPECT_EQ(wrong("%y = aten.cumsum.default(%x, 2, none) : f32[2, 3]"), Lines{"aten.cumsum.default of %y: it names dim 2 of 2"});
+  EXPECT_EQ(wrong("%y = aten.cumsum.default(%x, -2, none) : f32[2, 3]"), Lines());
+  EXPECT_EQ(wrong("%y = aten.transpose.int(%x, 0, -3) : f32[3, 2]"), Lines{"aten.transpose.int of %y: it names dim -3 of 2"});
+  EXPECT_EQ(wrong("%y = aten.permute.default(%x, [1, -1]) : f32[3, 2]"), Lines{"aten.permute.default of %y: it names dim 1 twice"});
+  EXPECT_EQ(wrong("%y = aten.permute.default(%x, [1]) : f32[3, 2]"), Lines{"aten.permute.default of %y: it orders 1 dims of 2"});
+  EXPECT_EQ(wrong("%y = aten.select.int(%x, 0, 1) : f32[2, 3]"), Lines{"aten.select.int of %y: of 2 dims it makes 2"});
+  EXPECT_EQ(wrong("%y = aten.stack.default([%x, %x], 2) : f32[2, 3, 2]"), Lines());
+  EXPECT_EQ(wrong("%y = aten.cat.default([%x, %x], 2) : f32[4, 3]"), Lines{"aten.cat.default of %y: it names dim 2 of 2"});
+}
+
 TEST(Verify, PlacementsFitTheirValues) {
   Graph g = Read(kPlaced);
   Val(g, "v").placement = Placement::Sharded(1, 4, 2);
