@@ -240,6 +240,7 @@ int Graph::EliminateDeadCode() {
 std::string_view ShortName(std::string_view op) {
   const size_t first = op.find('.');
   if (first == std::string_view::npos) return op;
+  if (!op.starts_with("aten.") && !op.starts_with("autosp.")) return op.substr(0, op.find('.', first + 1));
   op.remove_prefix(first + 1);
   return op.substr(0, op.find('.'));
 }

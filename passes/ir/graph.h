@@ -193,7 +193,8 @@ class Graph {
   std::map<std::string, int> next_suffix_;
 };
 
-// "aten.add.Tensor" -> "add".
+// "aten.add.Tensor" -> "add", likewise "autosp."; of an op of another namespace "mylib.softmax", so that no rule is taken for it
+// that belongs to ATen's op of that name.
 std::string_view ShortName(std::string_view op);
 // Ops that write to an operand and must not be removed ("aten.add_.Tensor", "autosp.adamw_").
 bool IsEffectful(std::string_view op);

@@ -72,6 +72,17 @@ Status CheckCommon(const AttentionArgs& a) {
   if (!a.global_heads.empty() && a.global_heads.size() != static_cast<size_t>(heads)) {
     return Bad(fmt::format("{} global heads are named for {} query heads", a.global_heads.size(), heads));
   }
+  // Dropout numbers the pairs of positions of the whole batch.
+  int64_t most_heads = std::max(heads, a.heads), pairs = std::max(batch, a.batch), end = 0;
+  for (const int64_t head : a.global_heads) {
+    if (head < 0) return Bad(fmt::format("global head {}", head));
+    most_heads = std::max(most_heads, head + 1);
+  }
+  for (const int64_t many : {most_heads, a.q_valid, keys}) {
+    if (__builtin_mul_overflow(pairs, many, &pairs)) return Bad("more pairs of positions than 64 bits number");
+  }
+  if (__builtin_add_overflow(a.q_start, rows, &end) || a.batch_start < 0 || __builtin_add_overflow(a.batch_start, batch, &end))
+    return Bad("queries or rows of the batch beyond 64 bits");
   if (a.vectors.size() > HeadMask::kVectorLimit) {
     return Bad(fmt::format("{} vectors, more than {}", a.vectors.size(), HeadMask::kVectorLimit));
   }

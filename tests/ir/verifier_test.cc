@@ -208,6 +208,13 @@ TEST(Verify, OutputsOfTheStepAreReplicated) {
   EXPECT_EQ(Verify(g), Lines());  // reduced in place: what it holds at the end is replicated
 }
 
+TEST(ShortName, IsOfAtenAndOursAlone) {
+  EXPECT_EQ(ShortName("aten.add.Tensor"), "add");
+  EXPECT_EQ(ShortName("autosp.attention"), "attention");
+  EXPECT_EQ(ShortName("mylib.softmax.int"), "mylib.softmax");
+  EXPECT_TRUE(IsEffectful("mylib.add_.default"));
+}
+
 TEST(Verify, DimsThatOpsNameExist) {
   const auto wrong = [](std::string_view line) {
     return Verify(Read(fmt::format("graph @g {{\n  input %x : f32[2, 3]{{3, 1}} user \"x\"\n  {}\n  output user %y \"y\"\n}}\n", line)));

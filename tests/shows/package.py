@@ -70,7 +70,7 @@ def main():
     made = subprocess.run([os.path.join(ROOT, "dev"), "package"], stdout=subprocess.PIPE, text=True, check=True,
                           env={**os.environ, "AUTOSPC_BUILD": BUILD}).stdout
     print(made.strip())
-    archive = made.split(":")[0]
+    archive = re.search(r"^(\S+\.tar\.gz)", made, re.M).group(1)  # behind what the build says
     root = os.path.join(scratch("package"), "root")
     held = bare_root(root)
     with tarfile.open(archive) as tar:
