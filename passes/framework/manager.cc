@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>
+#include <stdexcept>
 
 #include "passes/ir/printer.h"
 #include "passes/ir/verifier.h"
@@ -33,6 +34,17 @@ std::string ShellQuote(std::string_view text) {
   std::string quoted = "'";
   for (const char c : text) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
   return quoted + "'";
+}
+
+// Passes read arguments by position and throw where a node lacks them, as one in a text may: importers hold nodes to
+// schemas.
+Result<bool> RunOne(const PassInfo& pass, ir::Graph& graph, PassContext& context) {
+  try {
+    return pass.run(graph, context);
+  } catch (const std::out_of_range& e) {
+    return Error{Code::kFailed, fmt::format("pass '{}' misses an argument of a node: {}", pass.name, e.what()),
+                 graph.name, "do the nodes have their ops' arguments? Else it is a bug of the compiler"};
+  }
 }
 
 }  // namespace
@@ -76,7 +88,7 @@ Status PassManager::Run(ir::Graph& graph, PassContext& context, const std::vecto
   for (const std::string& name : names) {
     const ir::Graph before = graph;
     const Stopwatch watch;
-    const Result<bool> changed = registry_.Find(name)->run(graph, context);
+    const Result<bool> changed = RunOne(*registry_.Find(name), graph, context);
     const double milliseconds = watch.Milliseconds();
     if (!changed.ok()) return Reproduce(before, context, name, changed.error());
     Status observed = Observe(graph, name, milliseconds, *changed);
@@ -88,9 +100,10 @@ Status PassManager::Run(ir::Graph& graph, PassContext& context, const std::vecto
 Status PassManager::RunUnseen(ir::Graph& graph, PassContext& context, const std::vector<std::string>& names) {
   for (const std::string& name : names) {
     const PassInfo* pass = registry_.Find(name);
-    if (!pass) return Error{Code::kUsage, fmt::format("there is no pass '{}'", name), "", "autospc-opt --list shows all passes"};
+    if (!pass)
+      return Error{Code::kUsage, fmt::format("there is no pass '{}'", name), "", "autospc-opt --list shows all passes"};
     const Stopwatch watch;
-    ASSIGN_OR_RETURN(const bool changed, pass->run(graph, context));
+    ASSIGN_OR_RETURN(const bool changed, RunOne(*pass, graph, context));
     timings_.push_back({name, watch.Milliseconds(), 0, static_cast<int>(graph.nodes().size()), changed});
   }
   return Ok();

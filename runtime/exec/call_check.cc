@@ -2,6 +2,7 @@
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/csrc/jit/frontend/function_schema_parser.h>
 
+#include <algorithm>
 #include <map>
 #include <optional>
 #include <string>
@@ -55,6 +56,25 @@ bool Fits(const program::ArgT& arg, const c10::Argument& argument, bool library)
   return true;
 }
 
+// Whether two dense tensors share some bytes and begin apart: an op that reads one and makes the other would read what it has made.
+bool OverlapApart(const at::Tensor& a, const at::Tensor& b) {
+  if (!a.defined() || !b.defined() || !a.is_non_overlapping_and_dense() || !b.is_non_overlapping_and_dense()) return false;
+  const auto begin_a = reinterpret_cast<uintptr_t>(a.const_data_ptr()), begin_b = reinterpret_cast<uintptr_t>(b.const_data_ptr());
+  return begin_a != begin_b && begin_a < begin_b + static_cast<uintptr_t>(Bytes(b)) && begin_b < begin_a + static_cast<uintptr_t>(Bytes(a));
+}
+
+// A result written over a dying operand begins where that does; LibTorch's kernels are trusted with that, and with no other overlap.
+Status CheckOverlap(const Call& call) {
+  for (const at::Tensor& result : call.outputs) {
+    for (const auto& argument : call.args) {
+      bool apart = OverlapApart(result, argument.tensor);
+      for (const at::Tensor& t : argument.tensors) apart = apart || OverlapApart(result, t);
+      if (apart) return Misshapen(call, "a result overlaps an operand");
+    }
+  }
+  return Ok();
+}
+
 }  // namespace
 
 std::vector<bool> WrittenArguments(std::string_view op) {
@@ -92,6 +112,9 @@ Status CheckCall(const Call& call) {
                                          arguments[i].type()->str(), program::EnumNameArgKind(call.args[i].arg->kind)));
     }
   }
+  const bool makes = handle && std::none_of(schema->returns().begin(), schema->returns().end(),
+                                            [](const c10::Argument& r) { return r.alias_info() != nullptr; });
+  if (makes) RETURN_IF_ERROR(CheckOverlap(call));
   // An op that writes to its operands is given no results; a list's length is for the kernel to compare.
   const auto& returns = schema->returns();
   for (const c10::Argument& result : returns) {

@@ -273,8 +273,9 @@ std::vector<const program::TensorT*> WholeTensors(const program::ProgramT& progr
   for (const auto& tensor : program.tensors) {
     if (whole[tensor->storage] != nullptr || tensor->byte_offset != 0) continue;
     const std::optional<int64_t> numel = CheckedNumel(tensor->sizes);
-    if (numel && *numel * ByteSize(tensor->dtype) == program.storages[tensor->storage]->bytes &&
-        tensor->strides == ContiguousStrides(tensor->sizes))
+    int64_t bytes = 0;
+    if (numel && !__builtin_mul_overflow(*numel, ByteSize(tensor->dtype), &bytes) &&
+        bytes == program.storages[tensor->storage]->bytes && tensor->strides == ContiguousStrides(tensor->sizes))
       whole[tensor->storage] = tensor.get();
   }
   return whole;

@@ -180,6 +180,14 @@ TEST_F(Manager, WithADumpFolderAnErrorOfTheInputIsReproducibleToo) {
   EXPECT_EQ(before->outputs.size(), 1u);
 }
 
+TEST_F(Manager, AMissingArgumentIsAnError) {
+  registry_.Add({"misses", "", [](ir::Graph&, PassContext&) -> Result<bool> { return std::vector<int>().at(1) == 0; }});
+  const Status ran = PassManager(registry_, {}).RunUnseen(graph_, context_, {"misses"});
+  ASSERT_FALSE(ran.ok());
+  EXPECT_EQ(ran.error().code, Code::kFailed);
+  EXPECT_TRUE(ran.error().what.starts_with("pass 'misses' misses an argument of a node: ")) << ran.error().what;
+}
+
 TEST_F(Manager, PlacementsAreVerifiedUnlessSwitchedOff) {
   PassManagerOptions options;
   options.dump_dir = folder_;
