@@ -13,6 +13,7 @@ struct Repeat {
 };
 
 Repeat FindRepeat(const Graph& graph, ValueId v) {
+  if (v == kNoValue) return {};
   const Value& out = graph.value(v);
   while (const Node* copy = graph.producer(v)) {
     if (!Is(*copy, "aten.contiguous") && !Is(*copy, "aten.clone")) break;
@@ -21,7 +22,7 @@ Repeat FindRepeat(const Graph& graph, ValueId v) {
   const Node* node = graph.producer(v);
   if (!node || out.rank() != 4) return {};
   const std::vector<int64_t> sizes = out.int_sizes();
-  if (Is(*node, "aten.repeat_interleave") && IntAt(*node, 1) && IntAt(*node, 2) &&
+  if (Is(*node, "aten.repeat_interleave") && IntAt(*node, 1, 0) > 0 && IntAt(*node, 2) &&
       WrapDim(IntAt(*node, 2, 0), 4) == 1) {
     return {ValueAt(*node, 0), sizes[1] / IntAt(*node, 1, 1)};
   }

@@ -1,6 +1,10 @@
 #include "runtime/exec/call.h"
 
+#include <fmt/format.h>
+
 #include <cassert>
+#include <cmath>
+#include <stdexcept>
 
 namespace autospc::exec {
 
@@ -9,7 +13,9 @@ using program::ArgKind;
 int64_t Call::Int(size_t i) const {
   const program::ArgT& a = *args.at(i).arg;
   if (a.kind == ArgKind::Bool) return a.b ? 1 : 0;
-  return a.kind == ArgKind::Float ? static_cast<int64_t>(a.f) : a.i;
+  if (a.kind != ArgKind::Float) return a.i;
+  if (!(std::abs(a.f) < 0x1p63)) throw std::out_of_range(fmt::format("{} is no 64-bit integer", a.f));
+  return static_cast<int64_t>(a.f);
 }
 
 double Call::Float(size_t i) const {

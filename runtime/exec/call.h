@@ -67,7 +67,7 @@ struct Call {
   std::span<std::byte> workspace;   // on the device; empty if none was planned
 
   bool Has(size_t i) const { return i < args.size() && args[i].arg->kind != program::ArgKind::None; }
-  // An argument that the program leaves out throws std::out_of_range.
+  // An argument that the program leaves out throws std::out_of_range, as does a float for which there is no integer.
   const at::Tensor& Tensor(size_t i) const { return args.at(i).tensor; }
   const std::vector<at::Tensor>& Tensors(size_t i) const { return args.at(i).tensors; }
   int64_t Int(size_t i) const;
