@@ -15,6 +15,7 @@
 #include "runtime/base/alignment.h"
 #include "runtime/dist/communicator.h"
 #include "runtime/dist/group.h"
+#include "runtime/exec/vector_math.h"
 #include "runtime/exec/workspace.h"
 #include "runtime/package/describe.h"
 
@@ -103,6 +104,7 @@ Result<std::unique_ptr<Executor>> Executor::Create(std::shared_ptr<const program
   RETURN_IF_ERROR(executor->MakeGroups(options));
   const c10::OptionalDeviceGuard here(ToGuard(options.device));
   try {
+    WarmUpVectorMath();
     RETURN_IF_ERROR(executor->MakeStorages(options));
     RETURN_IF_ERROR(executor->MakeTensors());
     RETURN_IF_ERROR(executor->MakeCalls());
