@@ -73,6 +73,7 @@ Status CheckCommon(const AttentionArgs& a) {
     return Bad(fmt::format("{} global heads are named for {} query heads", a.global_heads.size(), heads));
   }
   // Dropout numbers the pairs of positions of the whole batch.
+  if (a.heads < 0 || a.batch < 0) return Bad(fmt::format("{} heads and {} rows of all ranks", a.heads, a.batch));
   int64_t most_heads = std::max(heads, a.heads), pairs = std::max(batch, a.batch), end = 0;
   for (const int64_t head : a.global_heads) {
     if (head < 0) return Bad(fmt::format("global head {}", head));
