@@ -53,7 +53,7 @@ Status ReduceInPlace(const Call& c, CallScratch* scratch, const at::Tensor& x, s
   // What the plan gave, in whole elements; at least what one round needs.
   const int64_t staging_bytes =
       std::max<int64_t>(comm.MinStaging(x.scalar_type()),
-                        std::min<int64_t>(scratch->left(), Aligned(static_cast<int64_t>(x.nbytes()))));
+                        std::min<int64_t>(scratch->left(), Aligned(Bytes(x))));
   const at::Tensor staging = scratch->Take({staging_bytes}, at::kByte);
   return autospc::AllReduce(comm, x, op, staging);
 }

@@ -61,9 +61,7 @@ int64_t AttentionBackwardSliceBytes(const AttentionShape& s) {
   return bytes;
 }
 
-int64_t AttentionOpWorkspace(std::string_view op, const std::vector<TensorMeta>& operands,
-                             const std::vector<TensorMeta>& results) {
-  const bool backward = op == "autosp.attention_backward";
+AttentionShape AttentionShapeOf(const std::vector<TensorMeta>& operands, bool backward) {
   const size_t first = backward ? 1 : 0;  // grad_out comes before q
   const TensorMeta &q = operands[first], &k = operands[first + 1], &v = operands[first + 2];
   AttentionShape s;
@@ -71,7 +69,15 @@ int64_t AttentionOpWorkspace(std::string_view op, const std::vector<TensorMeta>&
   s.q_len = q.sizes[2], s.k_len = k.sizes[2];
   s.dim = q.sizes[3], s.value_dim = v.sizes[3];
   s.element_size = ElementBytes(q.dtype);
-  s.direct = IsDirect(q) && IsDirect(k) && IsDirect(v);
+  return s;
+}
+
+int64_t AttentionOpWorkspace(std::string_view op, const std::vector<TensorMeta>& operands,
+                             const std::vector<TensorMeta>& results) {
+  const bool backward = op == "autosp.attention_backward";
+  const size_t first = backward ? 1 : 0;
+  AttentionShape s = AttentionShapeOf(operands, backward);
+  s.direct = std::all_of(operands.begin() + first, operands.begin() + first + 3, IsDirect);
   if (!backward) return AttentionWorkspace(s);
   s.direct = s.direct && IsDirect(operands[0]) && IsDirect(operands[operands.size() - 2]) &&
              std::all_of(results.begin(), results.end(), IsDirect);

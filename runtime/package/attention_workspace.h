@@ -51,7 +51,10 @@ inline int64_t AttentionBackwardWorkspace(const AttentionShape& shape, int threa
   return AttentionBackwardSlices(shape, threads) * AttentionBackwardSliceBytes(shape);
 }
 
-// The same for an instruction, "autosp.attention" or "autosp.attention_backward", from its operands and results
+// The shape of an instruction of attention, or of its backward pass, from its operands in schema order; `direct` is not looked at.
+AttentionShape AttentionShapeOf(const std::vector<TensorMeta>& operands, bool backward);
+
+// The workspace of an instruction, "autosp.attention" or "autosp.attention_backward", from its operands and results
 // in schema order (lists flattened).
 int64_t AttentionOpWorkspace(std::string_view op, const std::vector<TensorMeta>& operands,
                              const std::vector<TensorMeta>& results);

@@ -20,17 +20,6 @@ PortableTile Halved(PortableTile tile) {
   return tile;
 }
 
-AttentionShape ShapeOfAttention(const PortableMetas& operands, bool backward) {
-  const size_t first = backward ? 1 : 0;  // grad_out comes before q
-  const TensorMeta &q = operands[first], &k = operands[first + 1], &v = operands[first + 2];
-  AttentionShape s;
-  s.batch = q.sizes[0], s.q_heads = q.sizes[1], s.kv_heads = k.sizes[1];
-  s.q_len = q.sizes[2], s.k_len = k.sizes[2];
-  s.dim = q.sizes[3], s.value_dim = v.sizes[3];
-  s.element_size = ElementBytes(q.dtype);
-  return s;
-}
-
 // As many buffers of stretches of rows, of at most kPortableSpan elements where a row is not longer.
 int64_t StretchBuffers(int64_t numel, int64_t rows, int64_t bytes, int64_t buffers) {
   const int64_t length = rows > 0 ? std::min(numel, std::max(kPortableSpan, numel / rows)) : numel;
@@ -88,7 +77,7 @@ PortableTile FittingPortableTile(const AttentionShape& s, bool backward, int64_t
 int64_t PortableWorkspace(std::string_view op, const PortableMetas& operands, const PortableMetas& results) {
   if (op.starts_with("autosp.attention")) {
     const bool backward = op == "autosp.attention_backward";
-    const AttentionShape shape = ShapeOfAttention(operands, backward);
+    const AttentionShape shape = AttentionShapeOf(operands, backward);
     return PortableAttentionBytes(shape, PlannedPortableTile(shape), backward);
   }
   if (op == "autosp.dropout") return Aligned(operands[0].numel());
