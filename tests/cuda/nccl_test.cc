@@ -11,23 +11,17 @@
 #include <thread>
 #include <torch/csrc/distributed/c10d/HashStore.hpp>
 
-#include "runtime/dist/cuda_module.h"
-#include "runtime/dist/gpu_driver.h"
 #include "runtime/dist/in_process.h"
 #include "runtime/dist/tensor_collectives.h"
+#include "tests/cuda/gpu_test.h"
 
 namespace autospc {
 namespace {
 
 using c10::ScalarType;
 
-Result<const CudaModule*> Load() {
-  ASSIGN_OR_RETURN(const std::string path, FindCudaModule());
-  return LoadCudaModule(path);
-}
-
 TEST(CudaModuleTest, LoadsOrNamesWhatIsMissing) {
-  const auto module = Load();
+  const auto module = testing::FindAndLoadCudaModule();
   if (!module.ok()) {
     EXPECT_EQ(module.error().code, Code::kUsage);
     EXPECT_NE(module.error().what.find(" is missing, which LibTorch's CUDA library needs"), std::string::npos)
@@ -47,29 +41,20 @@ TEST(CudaModuleTest, LoadsOrNamesWhatIsMissing) {
   EXPECT_EQ(id.error().code, Code::kUsage) << id.error().Format();
 }
 
-class NcclTest : public testing::Test {
+class NcclTest : public testing::GpuTest {
  protected:
-  void SetUp() override {
-    const auto gpus = CountGpus();
-    if (!gpus.ok()) GTEST_SKIP() << gpus.error().Format();
-    const auto module = Load();
-    if (!module.ok()) GTEST_SKIP() << module.error().Format();
-    module_ = *module;
-    ranks_ = *gpus;
-  }
-
   // On the GPUs, then by threads on the host; `run` gives a tensor, which must be the same bit by bit.
   void Compare(const std::function<at::Tensor(Communicator&)>& run) {
-    std::vector<at::Tensor> got(ranks_), expected(ranks_);
-    auto host = MakeInProcessCommunicators(ranks_);
+    std::vector<at::Tensor> got(gpus_), expected(gpus_);
+    auto host = MakeInProcessCommunicators(gpus_);
     std::vector<std::thread> threads;
-    for (int r = 0; r < ranks_; ++r) threads.emplace_back([&, r] { expected[r] = run(*host[r]).cpu(); });
+    for (int r = 0; r < gpus_; ++r) threads.emplace_back([&, r] { expected[r] = run(*host[r]).cpu(); });
     for (std::thread& t : threads) t.join();
     threads.clear();
     const auto store = c10::make_intrusive<c10d::HashStore>();
-    for (int r = 0; r < ranks_; ++r) {
+    for (int r = 0; r < gpus_; ++r) {
       threads.emplace_back([&, r] {
-        auto connected = module_->connect(store, r, ranks_, r);
+        auto connected = module_->connect(store, r, gpus_, r);
         ASSERT_TRUE(connected.ok()) << connected.error().Format();
         const at::Tensor result = run(**connected);
         ASSERT_TRUE((*connected)->Wait().ok());
@@ -78,14 +63,14 @@ class NcclTest : public testing::Test {
       });
     }
     for (std::thread& t : threads) t.join();
-    for (int r = 0; r < ranks_; ++r) {
+    for (int r = 0; r < gpus_; ++r) {
       ASSERT_TRUE(got[r].defined());
-      EXPECT_TRUE(got[r].equal(expected[r])) << "rank " << r << " of " << ranks_;
+      EXPECT_TRUE(got[r].equal(expected[r])) << "rank " << r << " of " << gpus_;
     }
   }
 
   const CudaModule* module_ = nullptr;
-  int ranks_ = 0;
+  int gpus_ = 0;
 };
 
 at::Tensor Filled(const Communicator& c, int64_t n, ScalarType type) {  // by rank and place, the same on each run

@@ -4,27 +4,15 @@
 
 #include <torch/csrc/distributed/c10d/HashStore.hpp>
 
-#include "runtime/dist/cuda_module.h"
-#include "runtime/dist/gpu_driver.h"
 #include "tests/compiler/device_job.h"
+#include "tests/cuda/gpu_test.h"
 
 namespace autospc::train {
 namespace {
 
-class GpuStepTest : public testing::Test {
+class GpuStepTest : public autospc::testing::GpuTest {
  protected:
-  void SetUp() override {
-    const auto gpus = CountGpus();
-    if (!gpus.ok()) GTEST_SKIP() << gpus.error().Format();
-    const auto path = FindCudaModule();
-    if (!path.ok()) GTEST_SKIP() << path.error().Format();
-    const auto module = LoadCudaModule(*path);  // and with it LibTorch's kernels
-    if (!module.ok()) GTEST_SKIP() << module.error().Format();
-    module_ = *module;
-  }
-
   const c10::Device device_ = c10::Device(c10::DeviceType::CUDA, 0);
-  const CudaModule* module_ = nullptr;
 };
 
 TEST_F(GpuStepTest, EveryGradientIsThatOfOneDevice) {
