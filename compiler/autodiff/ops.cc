@@ -7,7 +7,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
-#include "runtime/package/autosp_ops.h"
+#include "runtime/base/autosp_ops.h"
 
 namespace autospc::autodiff {
 namespace {

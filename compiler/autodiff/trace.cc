@@ -115,7 +115,7 @@ class Recorder {
     return any;
   }
 
-  // The IR leaves trailing defaults of our own ops out (runtime/package/autosp_ops.h).
+  // The IR leaves trailing defaults of our own ops out (runtime/base/autosp_ops.h).
   static void DropDefaults(const c10::FunctionSchema& schema, const torch::jit::Stack& stack, std::vector<Arg>* args) {
     if (!schema.name().starts_with("autosp::")) return;
     const size_t first = stack.size() - args->size();

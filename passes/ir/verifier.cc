@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "passes/ir/dims.h"
+#include "passes/ir/own_ops.h"
 #include "passes/ir/printer.h"
 
 namespace autospc::ir {
@@ -178,7 +179,9 @@ class Verifier {
       }
       if (!defined_.insert(id).second) Report("{} defines {} a second time", where, Ref(id));
     }
-    if (const std::string wrong = WrongDims(graph_, n); !wrong.empty()) Report("{}: {}", where, wrong);
+    for (const std::string& wrong : {WrongDims(graph_, n), WrongOwnOp(graph_, n)}) {
+      if (!wrong.empty()) Report("{}: {}", where, wrong);
+    }
     // Bases come after all results: one result may be a view of another.
     for (const ValueId id : n.results) {
       if (!graph_.has_value(id)) continue;

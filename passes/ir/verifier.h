@@ -11,8 +11,8 @@
 
 namespace autospc::ir {
 
-// Structure: symbols, inputs, definitions before uses, producers, dims, names, sizes and strides, views inside their
-// storage, outputs, and that either all values have a placement or none. Empty: all is well.
+// Structure: symbols, inputs, definitions before uses, producers, dims, the arguments of our own ops, names, sizes and
+// strides, views inside their storage, outputs, and that either all values have a placement or none. Empty: all is well.
 std::vector<std::string> Verify(const Graph& graph);
 
 // The most bytes that a value may have, its zero sizes counted as ones: more than any machine holds, and little enough that

@@ -14,7 +14,7 @@ constexpr std::array<std::string_view, 3> kNames = {"sp", "dp", "world"};
 constexpr std::array<std::string_view, 5> kOverAllRanks = {
     "autosp.adamw_shard_", "autosp.all_gather_coalesced_", "autosp.own_block", "autosp.reduce_scatter_coalesced", "autosp.sgd_shard_"};
 
-// Sorted; as in runtime/package/autosp_ops.h.
+// Sorted; as in runtime/base/autosp_ops.h.
 constexpr std::array<std::pair<std::string_view, size_t>, 12> kAxisArguments = {{
     {"autosp.all_gather", 4},
     {"autosp.all_reduce", 2},

@@ -56,4 +56,8 @@ std::string HostIdentity();
 // As many open files as the system lets this process have: a rank holds several connections to each other one.
 void RaiseFileLimit();
 
+// A write to a connection whose other end is gone fails, which the watchdog explains. By default the process would end
+// by SIGPIPE without a word: Gloo writes without MSG_NOSIGNAL. A handler that somebody has set stays.
+void IgnoreBrokenPipes();
+
 }  // namespace autospc

@@ -110,6 +110,7 @@ Result<Meeting> Meet(const RankEnvironment& environment, const MeetOptions& opti
   if (environment.world_size == 1) return Meeting{nullptr, MakeSingleCommunicator()};
   MyWhereabouts().Set(Activity::kMeeting);
   RaiseFileLimit();
+  IgnoreBrokenPipes();
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(options.timeout_seconds);
   ASSIGN_OR_RETURN(const RankCard mine, MakeCard(environment, options));
   ASSIGN_OR_RETURN(const JobStore store, JobStore::Open(environment, deadline));

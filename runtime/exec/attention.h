@@ -1,5 +1,5 @@
 // Attention over predicates on the CPU: the kernels of autosp.attention and autosp.attention_backward
-// (runtime/package/autosp_ops.h says what they compute). Blockwise softmax as in FlashAttention-2
+// (runtime/base/autosp_ops.h says what they compute). Blockwise softmax as in FlashAttention-2
 // (arXiv:2307.08691): tiles that the predicate excludes are skipped, grouped query heads read their kv head in
 // place, and only the output and the log-sum-exp are kept for the backward pass. The same bits from run to run
 // and for every number of threads. Nothing is allocated: all scratch comes from `workspace`.

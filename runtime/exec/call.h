@@ -85,7 +85,7 @@ c10::ScalarType ToScalarType(program::DType dtype);
 program::DType ToDType(c10::ScalarType type);
 
 // Whether the call's arguments and results are as many and of such kinds as the op's schema says (LibTorch's for its
-// ops, runtime/package/autosp_ops.h for ours): kernels index them by position. kBadInput where they are not.
+// ops, runtime/base/autosp_ops.h for ours): kernels index them by position. kBadInput where they are not.
 Status CheckCall(const Call& call);
 // By position: whether the op writes to that argument. Empty for an op that neither has.
 std::vector<bool> WrittenArguments(std::string_view op);

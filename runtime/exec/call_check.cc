@@ -9,7 +9,7 @@
 
 #include "runtime/exec/call.h"
 #include "runtime/exec/library_kernel.h"
-#include "runtime/package/autosp_ops.h"
+#include "runtime/base/autosp_ops.h"
 
 namespace autospc::exec {
 namespace {

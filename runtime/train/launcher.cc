@@ -255,7 +255,13 @@ class Job {
         continue;
       }
       child.running = false;
+      const bool decided = cause_.decided();
       cause_.Ended(GlobalRank(r), status, child.asked);
+      if (decided && !child.asked && WIFSIGNALED(status)) {
+        // It can't have said so itself.
+        Log(LogLevel::kWarning, fmt::format("rank {} was ended by signal {} ({}) as well", GlobalRank(r), WTERMSIG(status),
+                                            strsignal(WTERMSIG(status))));
+      }
       news = news || !(WIFEXITED(status) && WEXITSTATUS(status) == 0);
     }
     if (news) Failed();

@@ -5,7 +5,7 @@
 
 #include "codegen/kernel_traits.h"
 #include "passes/ir/parser.h"
-#include "runtime/package/autosp_ops.h"
+#include "runtime/base/autosp_ops.h"
 
 namespace autospc {
 namespace {

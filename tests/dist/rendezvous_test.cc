@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <csignal>
 #include <thread>
 
 #include "runtime/dist/job_store.h"
@@ -63,6 +64,14 @@ TEST(MeetTest, RanksMeetAndAgree) {
   }
   for (std::thread& t : threads) t.join();
   EXPECT_EQ(sums, std::vector<int>(3, 6));
+}
+
+// A write to a rank that is gone must fail, not end the writer.
+TEST(MeetTest, ABrokenPipeEndsNoRank) {
+  const auto before = std::signal(SIGPIPE, SIG_DFL);
+  for (auto& rank : MeetAll({With("abc"), With("abc")})) ASSERT_TRUE(rank.ok()) << rank.error().Format();
+  raise(SIGPIPE);
+  std::signal(SIGPIPE, before);
 }
 
 TEST(MeetTest, AnotherPackageIsNamedOnEveryRank) {

@@ -189,7 +189,7 @@ class RandomGraph {
       if (base != kNoValue && g.value(base).base == kNoValue && open) g.value(v).base = base;
     }
     Node& n = g.node(g.AddNode(
-        One({"aten.add.Tensor", "aten.__and__.Tensor", "input.x", "autosp.vary", "symbol.a.b", "odd op", "R.x"}),
+        One({"aten.add.Tensor", "aten.__and__.Tensor", "input.x", "mylib.vary", "symbol.a.b", "odd op", "R.x"}),
         std::move(args), std::move(results)));
     n.source = Text();
     n.module = Text();

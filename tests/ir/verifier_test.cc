@@ -229,6 +229,31 @@ TEST(Verify, DimsThatOpsNameExist) {
   EXPECT_EQ(wrong("%y = aten.cat.default([%x, %x], 2) : f32[4, 3]"), Lines{"aten.cat.default of %y: it names dim 2 of 2"});
 }
 
+TEST(Verify, OwnOpsAreAsTheirSchemasSay) {
+  const auto wrong = [](std::string_view line) {
+    return Verify(Read(fmt::format("graph @g {{\n  input %x : f32[2, 3]{{3, 1}} user \"x\"\n  input %q : f32[1, 2, 8, 4] user \"q\"\n"
+                                   "  {}\n  output user %y \"y\"\n}}\n", line)));
+  };
+  EXPECT_EQ(wrong("%y = autosp.vary(%x) : f32[2, 3]"), Lines());
+  EXPECT_EQ(wrong("%y = autosp.vary(%x, \"dp\") : f32[2, 3]"), Lines());
+  EXPECT_EQ(wrong("%y = autosp.vary(%x, \"dp\", 1) : f32[2, 3]"), Lines{"autosp.vary of %y: 3 arguments of 2"});
+  EXPECT_EQ(wrong("%y = autosp.vary(%x, 1) : f32[2, 3]"), Lines{"autosp.vary of %y: argument \"axis\" is no str"});
+  EXPECT_EQ(wrong("%y = autosp.varies(%x) : f32[2, 3]"), Lines{"autosp.varies of %y: there is no such op"});
+  EXPECT_EQ(wrong("%y = autosp.all_reduce(%x) : f32[2, 3]"), Lines{"autosp.all_reduce of %y: no argument \"op\""});
+  EXPECT_EQ(wrong("%y, %z = autosp.stop_gradient(%x) : f32[2, 3], f32[]"), Lines{"autosp.stop_gradient of %y: 2 results of 1"});
+  EXPECT_EQ(wrong("%y, %z = autosp.reduce_scatter_coalesced([%x, %x]) : f32[2], f32[2]"), Lines());
+  EXPECT_EQ(wrong("%y = autosp.grad_norm([%x, none]) : f64[]"), Lines{"autosp.grad_norm of %y: argument \"gradients\" is no Tensor[]"});
+  EXPECT_EQ(wrong("%y = autosp.mask(%x, 2, 1, 0) : f32[2, 3]"), Lines{"autosp.mask of %y: \"dim\" is 2, and its operand has 2 dims"});
+  EXPECT_EQ(wrong("%y = autosp.mask(%x, -1, 1, 0) : f32[2, 3]"), Lines{"autosp.mask of %y: \"dim\" is -1, and its operand has 2 dims"});
+  EXPECT_EQ(wrong("%y = autosp.dropout(%x, 0.5, 0, -1, 0, 1, 1) : f32[2, 3]"), Lines());
+  const auto attention = [&](std::string_view operands, std::string_view results) {
+    return wrong(fmt::format("%y, %l = autosp.attention({}, values[], \"causal\", 0.5, false, 8, [], false, 2, 0.0, 0) : {}", operands, results));
+  };
+  EXPECT_EQ(attention("%q, %q, %q", "f32[1, 2, 8, 4], f32[1, 2, 8]"), Lines());
+  EXPECT_EQ(attention("%q, %q, %x", "f32[1, 2, 8, 4], f32[1, 2, 8]"), Lines{"autosp.attention of %y: an operand has 2 dims, not 4"});
+  EXPECT_EQ(attention("%q, %q, %q", "f32[1, 2, 8], f32[1, 2, 8]"), Lines{"autosp.attention of %y: its result 0 has 3 dims"});
+}
+
 TEST(Verify, PlacementsFitTheirValues) {
   Graph g = Read(kPlaced);
   Val(g, "v").placement = Placement::Sharded(1, 4, 2);
