@@ -110,6 +110,12 @@ class JointBuilder {
     return v;
   }
 
+  ir::ValueId Dropout(ir::ValueId x, int64_t site, ir::Phase phase) {
+    using ir::Arg;
+    const std::vector<Arg> args = {Arg::Value(x), Arg::Float(0.1), Arg::Int(site), Arg::Int(-1), Arg::Int(0), Arg::Int(1), Arg::Int(1)};
+    return Node("autosp.dropout", args, {SizesOf(x)}, phase)[0];
+  }
+
   // Later values more often, as in a real model.
   ir::ValueId Any() { return values_[std::max({Draw(values_.size()), Draw(values_.size()), Draw(values_.size())})]; }
 
@@ -140,8 +146,7 @@ class JointBuilder {
         break;
       }
       case 3: {
-        y = Node("autosp.dropout.default", {ir::Arg::Value(x), ir::Arg::Float(0.1), ir::Arg::Int(sites_++), ir::Arg::Int(-1),
-                                            ir::Arg::Int(0), ir::Arg::Int(1), ir::Arg::Int(1)}, {sizes}, f)[0];
+        y = Dropout(x, sites_++, f);
         tape_.push_back({"dropout", {x}, {}, y});
         break;
       }
@@ -193,7 +198,7 @@ class JointBuilder {
         } else if (t.op == "rows") {
           AddGradient(o, Node("aten.slice_backward.default", {ir::Arg::Value(g)}, {sizes}, b)[0]);
         } else if (t.saved.empty()) {
-          AddGradient(o, t.op == "add" ? g : Node("autosp.dropout.default", {ir::Arg::Value(g), ir::Arg::Int(static_cast<int64_t>(i))}, {sizes}, b)[0]);
+          AddGradient(o, t.op == "add" ? g : Dropout(g, 1000 + static_cast<int64_t>(i), b));
         } else {
           std::vector<ir::Arg> args = {ir::Arg::Value(g)};
           for (const ir::ValueId s : t.saved) args.push_back(ir::Arg::Value(s));
