@@ -45,6 +45,8 @@ class NcclCommunicator : public Communicator {
     }
   }
 
+  bool follows_streams() const override { return true; }
+
   // The stream's work ends or NCCL says that it never will; polled, since waiting in the driver has no way out.
   Status Wait() override {
     try {

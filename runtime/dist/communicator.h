@@ -39,6 +39,9 @@ class Communicator {
   int rank() const { return rank_; }
   int size() const { return size_; }
   c10::Device device() const { return device_; }  // whose memory the buffers are in
+  // Whether a collective is ordered by the stream that is current when it is called, so that those on a stream of their own
+  // may run beside other work. False: all work of the device's ranks is on one stream.
+  virtual bool follows_streams() const { return false; }
 
   // out [P * bytes]: block r is what rank r gave as `in` [bytes]. `in` may be out + rank * bytes, no other part of out.
   Status AllGather(const void* in, void* out, int64_t bytes);

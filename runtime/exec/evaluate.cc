@@ -92,6 +92,7 @@ Status Executor::Evaluate(const OnOutput& on_output) {
   Status status = Ok();
   for (size_t n : evaluation_->instructions) {
     status = RunInstruction(n);
+    if (status.ok()) status = Join();  // who waits for whom is known of whole steps
     if (!status.ok()) break;
   }
   context_.dropout = true;

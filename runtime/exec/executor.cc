@@ -15,6 +15,8 @@
 #include "runtime/base/alignment.h"
 #include "runtime/dist/communicator.h"
 #include "runtime/dist/group.h"
+#include "runtime/exec/overlap.h"
+#include "runtime/exec/side_stream.h"
 #include "runtime/exec/vector_math.h"
 #include "runtime/exec/workspace.h"
 #include "runtime/package/describe.h"
@@ -36,23 +38,6 @@ namespace {
 
 Error Malformed(std::string what) {
   return Error{Code::kBadInput, "the program is malformed: " + std::move(what), "", "compile the model again"};
-}
-
-// Bytes from the storage's start to the end of the tensor's last element; -1 for a negative size or stride.
-int64_t ExtentOf(const program::TensorT& t) {
-  const int64_t element = static_cast<int64_t>(c10::elementSize(ToScalarType(t.dtype)));
-  int64_t last = 0;
-  for (size_t d = 0; d < t.sizes.size(); ++d) {
-    if (t.sizes[d] < 0 || t.strides[d] < 0) return -1;
-    if (t.sizes[d] == 0) return 0;
-    int64_t reach = 0;
-    if (__builtin_mul_overflow(t.sizes[d] - 1, t.strides[d], &reach) || __builtin_add_overflow(last, reach, &last))
-      return -1;
-  }
-  int64_t bytes = 0;
-  if (__builtin_mul_overflow(last + 1, element, &bytes) || __builtin_add_overflow(bytes, t.byte_offset, &bytes))
-    return -1;
-  return t.byte_offset < 0 ? -1 : bytes;
 }
 
 double ThreadSeconds() {
@@ -109,6 +94,7 @@ Result<std::unique_ptr<Executor>> Executor::Create(std::shared_ptr<const program
     RETURN_IF_ERROR(executor->MakeTensors());
     RETURN_IF_ERROR(executor->MakeCalls());
     RETURN_IF_ERROR(executor->MakeUpdates());
+    executor->ChooseSideStream(options);
   } catch (const c10::Error& e) {
     return Malformed(e.what_without_backtrace());
   } catch (const std::exception& e) {
@@ -287,6 +273,15 @@ Status Executor::MakeUpdates() {
   return Ok();
 }
 
+void Executor::ChooseSideStream(const ExecutorOptions& options) {
+  side_ = options.side_stream;
+  const bool apart = !on_host() && options.communicator != nullptr && options.communicator->follows_streams();
+  if (!side_ && apart) side_ = MakeSideStream(context_.device);
+  if (!side_) return;
+  overlap_ = FindOverlap(*program_, storages_);
+  tickets_.assign(kernels_.size(), 0);
+}
+
 int Executor::FindStorage(StorageKind kind, std::string_view name) const {
   for (size_t i = 0; i < program_->storages.size(); ++i) {
     const program::StorageT& s = *program_->storages[i];
@@ -325,11 +320,20 @@ Status Executor::RunInstruction(size_t index) {
   if (whereabouts_ != nullptr)
     whereabouts_->instruction.store(static_cast<int32_t>(index), std::memory_order_relaxed);
   try {
-    // Portable kernels cut their workspace themselves, and a device's is not for what LibTorch allocates on the host.
-    const bool served = context_.kernels == KernelSet::kHost;
-    WorkspaceScope scope(served ? calls_[index]->workspace : std::span<std::byte>());
-    Status status = kernels_[index]();
-    if (!status.ok()) return Locate(std::move(status).error(), index);
+    const auto run = [this, index]() -> Status {
+      // Portable kernels cut their workspace themselves, and a device's is not for what LibTorch allocates on the host.
+      const bool served = context_.kernels == KernelSet::kHost;
+      WorkspaceScope scope(served ? calls_[index]->workspace : std::span<std::byte>());
+      return kernels_[index]();
+    };
+    if (side_ && overlap_.waits_for[index] >= 0) RETURN_IF_ERROR(side_->Join(tickets_[overlap_.waits_for[index]]));
+    if (side_ && overlap_.beside[index]) {
+      Result<int64_t> ticket = side_->Begin(run);
+      if (!ticket.ok()) return Locate(std::move(ticket).error(), index);
+      tickets_[index] = last_ticket_ = *ticket;
+    } else if (Status status = run(); !status.ok()) {
+      return Locate(std::move(status).error(), index);
+    }
     // LibTorch resizes a result that has not the shape it makes. What was checked at load holds for the planned shapes.
     if (!KeepsShapes(index)) {
       return Locate(Error{Code::kBadInput, "it makes another shape than the plan has", "", "compile the model again"}, index);
@@ -346,7 +350,10 @@ Status Executor::RunInstruction(size_t index) {
   return Ok();
 }
 
+Status Executor::Join() const { return side_ ? side_->Join(last_ticket_) : Ok(); }
+
 Status Executor::Settle() const {
+  RETURN_IF_ERROR(Join());
   if (on_host()) return Ok();
   if (context_.communicator != nullptr) return context_.communicator->Wait();
   try {
@@ -357,7 +364,7 @@ Status Executor::Settle() const {
   return Ok();
 }
 
-Status Executor::Step(const OnOutput& on_output) {
+Status Executor::Step(const OnOutput& on_output, const Wants& wants) {
   at::AutoDispatchBelowADInplaceOrView no_autograd;
   const c10::OptionalDeviceGuard here(ToGuard(context_.device));
   CountingScope counting;
@@ -373,10 +380,11 @@ Status Executor::Step(const OnOutput& on_output) {
     for (int i : outputs_after_[slot]) {
       const program::OutputT& out = *program_->outputs[i];
       const at::Tensor& value = tensors_[out.tensor];
-      if (on_output) {
+      if (on_output && !IsUpdate(out.kind) && (!wants || wants(out))) {
         RETURN_IF_ERROR(Settle());
         RETURN_IF_ERROR(on_output(out, value));
       }
+      if (updates_[i]) RETURN_IF_ERROR(Join());
       if (updates_[i]) (updates_[i]->stash.defined() ? updates_[i]->stash : updates_[i]->target).copy_(value);
     }
     return Ok();
@@ -405,6 +413,7 @@ Status Executor::Step(const OnOutput& on_output) {
     }
     if (!outputs_after_[n + 1].empty()) RETURN_IF_ERROR(emit(n + 1));
   }
+  RETURN_IF_ERROR(Join());
   for (const auto& update : updates_) {
     if (update && update->stash.defined()) update->target.copy_(update->stash);
   }

@@ -19,6 +19,8 @@
 #include "runtime/exec/call.h"
 #include "runtime/exec/device_memory.h"
 #include "runtime/exec/library_kernel.h"
+#include "runtime/exec/overlap.h"
+#include "runtime/exec/side_stream.h"
 #include "runtime/package/micro_batches.h"
 #include "runtime/package/program_generated.h"
 
@@ -33,6 +35,9 @@ struct ExecutorOptions {
   // libraries of, and the communicator's; its kernels are the portable set.
   c10::Device device = c10::Device(c10::DeviceType::CPU);
   bool portable_kernels = false;  // on the host too: for tests
+  // Where collectives run beside the other instructions. Null: on a device whose communicator follows streams, one of the
+  // device's; else nowhere, one instruction comes after the other.
+  std::shared_ptr<SideStream> side_stream;
   // Memory of persistent storages that lies elsewhere (weights in a mapped file), by storage index, aligned
   // to their elements, writable if the program updates them; on the host alone. The others start as zeros of our own.
   std::map<int, void*> external;
@@ -69,12 +74,14 @@ class Executor {
   // Writes a step-time scalar ("lr", "step"); nothing if the program has none of that name.
   void SetScalar(std::string_view name, double value);
 
-  // Called when an output is final and there to be read: its memory may be used again afterwards.
+  // Called when an output other than an update is final and there to be read: its memory may be used again afterwards.
   using OnOutput = std::function<Status(const program::OutputT& output, const at::Tensor& value)>;
+  // Which of them are handed over: for each one a device is waited for. Empty: all.
+  using Wants = std::function<bool(const program::OutputT& output)>;
   // Runs the step and then brings updated buffers to their persistent places. Of a step of several micro-batches
   // (runtime/package/micro_batches.h) each call runs the next one, and the last call the rest of the step; the inputs
   // hold another micro-batch each time. Errors name the instruction and its source line: kFailed, kPeerFailed, ….
-  Status Step(const OnOutput& on_output);
+  Status Step(const OnOutput& on_output, const Wants& wants = {});
   // Of the step that comes or has begun: how many micro-batches it takes, and how many of them it has had.
   int64_t micro_batches() const { return micro_batches_.count; }
   int64_t micro_batch() const { return micro_batch_; }
@@ -113,8 +120,10 @@ class Executor {
   Status MakeTensors();
   Status MakeCalls();
   Status MakeUpdates();
+  void ChooseSideStream(const ExecutorOptions& options);
   Status MakeEvaluation();
   Status RunInstruction(size_t index);
+  Status Join() const;  // what is queued from now on comes after all collectives so far
   bool KeepsShapes(size_t index) const;  // of what the instruction has written to
   Error Locate(Error error, size_t index) const;
   bool on_host() const { return context_.device.is_cpu(); }
@@ -130,6 +139,10 @@ class Executor {
   std::vector<std::unique_ptr<Call>> calls_;
   std::vector<Kernel> kernels_;
   std::vector<Way> ways_;
+  std::shared_ptr<SideStream> side_;
+  Overlap overlap_;                // where there is one
+  std::vector<int64_t> tickets_;   // by instruction: of its last run there
+  int64_t last_ticket_ = 0;
   std::vector<std::vector<int>> outputs_after_;  // by instruction + 1: indices of outputs
   std::vector<std::unique_ptr<Update>> updates_;
   std::shared_ptr<Evaluation> evaluation_;  // made when it is first asked for

@@ -73,6 +73,22 @@ Result<Capture> Capture::Make(const exec::Executor& executor, bool gradients, bo
   return capture;
 }
 
+Status Capture::Step(exec::Executor* executor) {
+  return executor->Step([this](const program::OutputT& output, const at::Tensor& value) { return Take(output, value); },
+                        [this](const program::OutputT& output) { return Wants(output); });
+}
+
+bool Capture::Wants(const program::OutputT& output) {
+  switch (output.kind) {
+    case program::OutputKind::User:
+      return std::any_of(outputs_.begin(), outputs_.end(), [&](const auto& o) { return o.first == output.name; });
+    case program::OutputKind::Gradient:
+      return sum_squares_ || blocks_.defined() || CopyOf(output.name) != nullptr;
+    default:
+      return true;
+  }
+}
+
 Status Capture::Take(const program::OutputT& output, const at::Tensor& value) {
   switch (output.kind) {
     case program::OutputKind::Loss:

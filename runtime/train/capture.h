@@ -21,10 +21,8 @@ class Capture {
   // gradients is taken here, so that a step takes none. The executor outlives the capture.
   static Result<Capture> Make(const exec::Executor& executor, bool gradients, bool keep = true);
 
-  Status Take(const program::OutputT& output, const at::Tensor& value);  // for Executor::Step
-  exec::Executor::OnOutput OnOutput() {
-    return [this](const program::OutputT& output, const at::Tensor& value) { return Take(output, value); };
-  }
+  // Runs a step of the executor and keeps what the job wants of it.
+  Status Step(exec::Executor* executor);
   void BeginStep() { squares_ = 0; }
 
   double loss() const { return loss_; }
@@ -39,6 +37,8 @@ class Capture {
   double norm_ = 0;
   double squares_ = 0;
   std::vector<std::pair<std::string, double>> outputs_;
+  bool Wants(const program::OutputT& output);
+  Status Take(const program::OutputT& output, const at::Tensor& value);
   Status Gather(const program::OutputT& output, const at::Tensor& block);
   at::Tensor* CopyOf(const std::string& name);
 

@@ -101,7 +101,7 @@ Status Rank::Step(double lr) {
   BringInputs();
   if (executor_->micro_batch() == 0) capture_->BeginStep();
   const int64_t step = executor_->steps() + 1;
-  Status status = executor_->Step(capture_->OnOutput());
+  Status status = capture_->Step(executor_.get());
   if (!numerics_) return status;
   const bool ran = status.ok();
   status = numerics_->Agree(step, std::move(status), &communicator());

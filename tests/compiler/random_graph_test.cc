@@ -145,11 +145,17 @@ Comparison Compare(const std::vector<RankResult>& got, double loss, const Tensor
 struct Statistics {
   int graphs = 0, runs = 0, gathered = 0;
   double worst = 0;
+  size_t most_pending = 0;  // collectives
 };
 
-// As many runs as there are meshes, on the host or on `device`.
-void RunSeed(uint64_t seed, const std::function<std::vector<Mesh>(std::mt19937_64*)>& meshes, std::optional<c10::Device> device,
-             Statistics* statistics) {
+// Where the ranks run: on the host or on a device, their collectives as late as they may be.
+struct Place {
+  std::optional<c10::Device> device;
+  bool late = false;
+};
+
+// As many runs as there are meshes.
+void RunSeed(uint64_t seed, const std::function<std::vector<Mesh>(std::mt19937_64*)>& meshes, const Place& place, Statistics* statistics) {
   std::mt19937_64 random(seed);
   RandomGraph graph(seed, 3 + static_cast<int>(random() % 9));
   const Tensors want = graph.builder().Gradients();
@@ -160,13 +166,15 @@ void RunSeed(uint64_t seed, const std::function<std::vector<Mesh>(std::mt19937_6
     const std::string strategy = random() % 2 ? "ulysses" : "allgather-kv";
     const std::string what = fmt::format("seed {}, dp {}, sp {}, {}: {}", seed, mesh.dp, mesh.sp, strategy, graph.story());
     CompileHooks hooks;
-    if (device) hooks.device = "cuda";
+    if (place.device) hooks.device = "cuda";
     auto compiled = CompileGraph(graph.builder().graph, mesh, strategy, hooks);
     ASSERT_TRUE(compiled.ok()) << what << "\n" << compiled.error().Format() << "\n" << ir::Print(graph.builder().graph);
-    auto results = RunRanks(compiled->program, graph.builder().parameters, graph.builder().inputs, device);
+    size_t pending = 0;
+    auto results = RunRanks(compiled->program, graph.builder().parameters, graph.builder().inputs, place.device, place.late ? &pending : nullptr);
     ASSERT_TRUE(results.ok()) << what << "\n" << results.error().Format() << "\n" << ir::Print(graph.builder().graph);
     const Comparison c = Compare(*results, loss, want);
     ++statistics->runs;
+    statistics->most_pending = std::max(statistics->most_pending, pending);
     statistics->gathered += !compiled->notes.empty();
     statistics->worst = std::max(statistics->worst, c.worst);
     // float64 on both sides, some hundred operations deep, sums in another order.
@@ -174,18 +182,18 @@ void RunSeed(uint64_t seed, const std::function<std::vector<Mesh>(std::mt19937_6
   }
 }
 
-void RunSeeds(int64_t usual, const std::function<std::vector<Mesh>(std::mt19937_64*)>& meshes,
-              std::optional<c10::Device> device = {}) {
+Statistics RunSeeds(int64_t usual, const std::function<std::vector<Mesh>(std::mt19937_64*)>& meshes, const Place& place = {}) {
   Statistics statistics;
   const int64_t only = Environment("AUTOSPC_RANDOM_SEED", -1);
   const int64_t count = Environment("AUTOSPC_RANDOM_GRAPHS", usual);
   for (int64_t seed = only < 0 ? 0 : only; seed < (only < 0 ? count : only + 1); ++seed) {
-    RunSeed(static_cast<uint64_t>(seed), meshes, device, &statistics);
+    RunSeed(static_cast<uint64_t>(seed), meshes, place, &statistics);
     if (::testing::Test::HasFatalFailure()) break;
   }
   ::testing::Test::RecordProperty("runs", statistics.runs);
   fmt::print("{} graphs, {} runs, {} with something gathered; worst error {:.1e}\n", statistics.graphs, statistics.runs,
              statistics.gathered, statistics.worst);
+  return statistics;
 }
 
 TEST(RandomGraphs, PartitionedRunsEqualTheWholeOne) {
@@ -205,7 +213,15 @@ TEST(RandomGraphs, MeshesEqualTheWholeOne) {
 TEST(RandomGraphs, AFarDeviceEqualsTheWholeOne) {
   RunSeeds(100, [](std::mt19937_64* random) -> std::vector<Mesh> {
     return {Mesh(1 + static_cast<int>((*random)() % 3), 1 + static_cast<int>((*random)() % 2))};
-  }, far::Install());
+  }, {far::Install()});
+}
+
+// Collectives beside the rest (runtime/exec/overlap.h).
+TEST(RandomGraphs, LateCollectivesEqualTheWholeOne) {
+  const Statistics statistics = RunSeeds(200, [](std::mt19937_64* random) -> std::vector<Mesh> {
+    return {Mesh(2 + static_cast<int>((*random)() % 2), 1 + static_cast<int>((*random)() % 2))};
+  }, {{}, /*late=*/true});
+  EXPECT_GT(statistics.most_pending, 1u);
 }
 
 // The comparison sees faults: a gradient that is off, missing, or not a number.

@@ -91,7 +91,7 @@ Status Step(const std::shared_ptr<const program::ProgramT>& program, Communicato
   e->SetScalar("lr", 0.1);
   e->SetScalar("step", 1);
   ASSIGN_OR_RETURN(train::Capture capture, train::Capture::Make(*e, true, true));
-  RETURN_IF_ERROR(e->Step(capture.OnOutput()));
+  RETURN_IF_ERROR(capture.Step(e.get()));
   result->loss = capture.loss();
   for (const ComputedGradient& g : capture.gradients()) {
     const auto type = autodiff::ToScalarType(static_cast<ir::DType>(g.dtype));

@@ -23,6 +23,7 @@
 #include "runtime/dist/in_process.h"
 #include "runtime/exec/executor.h"
 #include "runtime/outvariant/out_variant.h"
+#include "tests/exec/late_stream.h"
 
 namespace autospc::testing {
 
@@ -95,10 +96,12 @@ inline Status Fill(const exec::Executor& executor, program::StorageKind kind, co
   return Ok();
 }
 
-// On the communicator's device.
+// On the communicator's device; its collectives, given a side stream, there.
 inline Status RunRank(const std::shared_ptr<const program::ProgramT>& program, Communicator* communicator,
-                      const Tensors& parameters, const std::vector<Tensors>& batches, RankResult* result) {
+                      const Tensors& parameters, const std::vector<Tensors>& batches, RankResult* result,
+                      std::shared_ptr<exec::SideStream> side = nullptr) {
   exec::ExecutorOptions options;
+  options.side_stream = std::move(side);
   options.rank = communicator->rank();
   options.communicator = communicator;
   options.device = communicator->device();
@@ -117,24 +120,31 @@ inline Status RunRank(const std::shared_ptr<const program::ProgramT>& program, C
   return Ok();
 }
 
-// One step, on the host or on `device`; of a program with micro-batches a batch for each.
+// One step, on the host or on `device`; of a program with micro-batches a batch for each. Given `late`, each rank's
+// collectives are as late as they may be, and it becomes the most that were pending at a time.
 inline Result<std::vector<RankResult>> RunRanks(const program::ProgramT& program, const Tensors& parameters,
-                                                const std::vector<Tensors>& batches, std::optional<c10::Device> device = {}) {
+                                                const std::vector<Tensors>& batches, std::optional<c10::Device> device = {},
+                                                size_t* late = nullptr) {
   const auto shared = std::make_shared<const program::ProgramT>(program);
   const auto communicators = MakeInProcessCommunicators(program.world_size, device);
   std::vector<RankResult> results(communicators.size());
   std::vector<std::optional<Error>> errors(communicators.size());
+  std::vector<std::shared_ptr<exec::LateStream>> sides(communicators.size());
+  if (late != nullptr) {
+    for (auto& side : sides) side = std::make_shared<exec::LateStream>();
+  }
   std::vector<std::thread> threads;
   for (size_t r = 0; r < communicators.size(); ++r) {
     threads.emplace_back([&, r] {
       at::set_num_threads(1);
-      const Status status = RunRank(shared, communicators[r].get(), parameters, batches, &results[r]);
+      const Status status = RunRank(shared, communicators[r].get(), parameters, batches, &results[r], sides[r]);
       if (status.ok()) return;
       errors[r] = status.error();
       communicators[r]->Abort();
     });
   }
   for (std::thread& t : threads) t.join();
+  if (late != nullptr) *late = sides[0]->most();
   for (const auto& error : errors) {
     if (error && error->code != Code::kInterrupted) return *error;
   }
@@ -144,8 +154,8 @@ inline Result<std::vector<RankResult>> RunRanks(const program::ProgramT& program
   return results;
 }
 inline Result<std::vector<RankResult>> RunRanks(const program::ProgramT& program, const Tensors& parameters, const Tensors& inputs,
-                                                std::optional<c10::Device> device = {}) {
-  return RunRanks(program, parameters, std::vector<Tensors>{inputs}, device);
+                                                std::optional<c10::Device> device = {}, size_t* late = nullptr) {
+  return RunRanks(program, parameters, std::vector<Tensors>{inputs}, device, late);
 }
 
 }  // namespace autospc::testing

@@ -132,7 +132,7 @@ Status TrainRank(const Package& package, const std::string& weights, const Graph
   for (int step = 1; step <= kSteps; ++step) {
     e->SetScalar("step", step);
     train::Capture& capture = step == 1 ? whole : later;
-    RETURN_IF_ERROR(e->Step(capture.OnOutput()));
+    RETURN_IF_ERROR(capture.Step(e.get()));
     if (!first) continue;
     trained->losses.push_back(capture.loss());
     trained->norms.push_back(capture.grad_norm());

@@ -1,9 +1,12 @@
 // Whole steps on a GPU, where there is one: the goldens of models, by ranks as threads that share it, and by one rank over
 // NCCL.
+#include <ATen/ops/ones.h>
+#include <ATen/ops/zeros.h>
 #include <gtest/gtest.h>
 
 #include <torch/csrc/distributed/c10d/HashStore.hpp>
 
+#include "runtime/exec/side_stream.h"
 #include "tests/compiler/device_job.h"
 #include "tests/cuda/gpu_test.h"
 
@@ -20,6 +23,24 @@ TEST_F(GpuStepTest, EveryGradientIsThatOfOneDevice) {
     SCOPED_TRACE(fmt::format("{} on {} ranks", model, ranks));
     TempFolder folder;
     ExpectGolden(model, 61, CompileTo(folder / "package", CudaOptions(model, ranks, 61)), device_);
+  }
+}
+
+TEST_F(GpuStepTest, WhoJoinsASideStreamSeesItsWork) {
+  const at::TensorOptions options = at::TensorOptions(device_).dtype(at::kFloat);
+  const at::Tensor big = at::ones({4096, 4096}, options), x = at::zeros({1024}, options), y = at::zeros({1024}, options);
+  const auto side = exec::MakeSideStream(device_);
+  for (int i = 1; i <= 20; ++i) {
+    x.fill_(i);
+    const auto ticket = side->Begin([&]() -> Status {
+      for (int slow = 0; slow < 8; ++slow) (void)big.mm(big);
+      y.copy_(x);
+      return Ok();
+    });
+    ASSERT_TRUE(ticket.ok()) << ticket.error().Format();
+    ASSERT_TRUE(side->Join(*ticket).ok());
+    x.fill_(-1);  // after y has got its own
+    EXPECT_EQ(y.sum().item<float>(), 1024 * i);
   }
 }
 

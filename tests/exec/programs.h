@@ -134,8 +134,9 @@ class ProgramBuilder {
   program::ProgramT& program() { return *program_; }
   const program::ProgramT& program() const { return *program_; }
   Result<std::unique_ptr<Executor>> Build(int rank = 0, Communicator* communicator = nullptr, uint64_t seed = 0,
-                                          c10::Device device = at::kCPU) const {
+                                          c10::Device device = at::kCPU, std::shared_ptr<SideStream> side = nullptr) const {
     ExecutorOptions options;
+    options.side_stream = std::move(side);
     options.device = device;
     options.portable_kernels = portable_;
     options.rank = rank;
