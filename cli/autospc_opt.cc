@@ -9,6 +9,8 @@
 
 #include "cli/flags.h"
 #include "codegen/register_passes.h"
+#include "compiler/autodiff/check_shapes.h"
+#include "compiler/import/check_calls.h"
 #include "passes/framework/manager.h"
 #include "passes/ir/parser.h"
 #include "passes/ir/printer.h"
@@ -174,11 +176,12 @@ Status Run(const PassRegistry& registry, const std::vector<std::string>& argumen
   const std::string& input = flags.Get<std::string>("input");
   ASSIGN_OR_RETURN(const std::string text, ReadText(input));
   ASSIGN_OR_RETURN(ir::Graph graph, ir::Parse(text, input));
-  for (const bool placements : {false, true}) {
-    const std::vector<std::string> violations = placements ? ir::VerifyPlacements(graph) : ir::Verify(graph);
+  for (const auto verify : {&ir::Verify, &import::WrongCalls, &ir::VerifyPlacements}) {
+    const std::vector<std::string> violations = verify(graph);
     if (violations.empty()) continue;
     return Error{Code::kBadInput, fmt::format("the graph is not valid: {}", fmt::join(violations, "\n  ")), input, ""};
   }
+  RETURN_IF_ERROR(autodiff::CheckShapes(graph, autodiff::Refused::kAnError));
   if (flags.Has("verify-only")) return Ok();
 
   PassManager manager(registry, options);

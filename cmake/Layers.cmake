@@ -113,7 +113,7 @@ function(autospc_program NAME)
   endif()
 endfunction()
 autospc_program(autospc LINK compiler)
-autospc_program(autospc-opt LINK codegen)
+autospc_program(autospc-opt LINK codegen import autodiff)
 # The compiler makes and frees graphs of small objects; glibc's allocator takes a third of its time. Ranks keep glibc's,
 # whose growth is what their memory is measured by. Sanitizers bring an allocator of their own.
 find_package(mimalloc CONFIG QUIET)

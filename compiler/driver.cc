@@ -8,6 +8,7 @@
 #include "codegen/lower.h"
 #include "codegen/memory_report.h"
 #include "codegen/register_passes.h"
+#include "compiler/autodiff/check_shapes.h"
 #include "compiler/fastest.h"
 #include "compiler/fit.h"
 #include "compiler/import/data_contract.h"
@@ -120,6 +121,7 @@ Result<Compiled> RunPhases(import::Model model, const CompileOptions& options, d
 
   // 1. Sizes get their values, so that everything after knows its bytes.
   ASSIGN_OR_RETURN(const import::Bound bound, import::BindSizes(&model, options.bindings));
+  RETURN_IF_ERROR(autodiff::CheckShapes(model.graph, autodiff::Refused::kPassedOver));
   if (options.tie_embeddings) RETURN_IF_ERROR(import::TieEmbeddings(&model));
   CheckpointNames checkpoint_names;
   if (!options.weights.empty()) {

@@ -8,6 +8,7 @@
 #include <ATen/ScalarOps.h>
 #include <ATen/core/ivalue.h>
 #include <ATen/core/jit_type.h>
+#include <ATen/ops/empty_strided.h>
 
 #include "runtime/outvariant/out_variant.h"
 
@@ -246,6 +247,16 @@ Result<Arg> ToArg(const c10::IValue& v, const c10::Argument& argument,
     if (ints.size() == v.toListRef().size()) return Arg::Ints(ints);
   }
   return Error{Code::kUnsupported, fmt::format("argument '{}' of type {}", argument.name(), v.tagKind()), "", ""};
+}
+
+at::Tensor MetaTensor(const ir::Value& v) {
+  std::vector<int64_t> sizes = v.int_sizes(), strides = v.int_strides();
+  const auto options = at::TensorOptions().dtype(ToScalarType(v.dtype)).device(c10::kMeta);
+  if (strides.size() != sizes.size()) {
+    strides.assign(sizes.size(), 1);
+    for (int i = static_cast<int>(sizes.size()) - 2; i >= 0; --i) strides[i] = strides[i + 1] * std::max<int64_t>(sizes[i + 1], 1);
+  }
+  return at::empty_strided(sizes, strides, options);
 }
 
 std::vector<at::Tensor> FlattenResults(const torch::jit::Stack& results) {

@@ -33,6 +33,9 @@ Result<torch::jit::Stack> ToStack(const ir::Graph& graph, const ir::Node& node, 
 Result<ir::Arg> ToArg(const c10::IValue& v, const c10::Argument& argument,
                       const std::function<ir::ValueId(const at::Tensor&)>& value);
 
+// A meta tensor of the value's sizes and strides, row-major where it has none. They must be bound.
+at::Tensor MetaTensor(const ir::Value& v);
+
 // The tensors of a boxed call's results, lists flattened.
 std::vector<at::Tensor> FlattenResults(const torch::jit::Stack& results);
 

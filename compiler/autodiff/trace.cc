@@ -8,7 +8,6 @@
 #include <ATen/SequenceNumber.h>
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/empty_strided.h>
 #include <c10/core/impl/LocalDispatchKeySet.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/function.h>
@@ -209,16 +208,6 @@ void Fallback(const c10::OperatorHandle& op, c10::DispatchKeySet, torch::jit::St
 }
 
 TORCH_LIBRARY_IMPL(_, Fake, m) { m.fallback(torch::CppFunction::makeFromBoxedFunction<&Fallback>()); }
-
-at::Tensor MetaTensor(const ir::Value& v) {
-  std::vector<int64_t> sizes = v.int_sizes(), strides = v.int_strides();
-  const auto options = at::TensorOptions().dtype(ToScalarType(v.dtype)).device(c10::kMeta);
-  if (strides.size() != sizes.size()) {
-    strides.assign(sizes.size(), 1);
-    for (int i = static_cast<int>(sizes.size()) - 2; i >= 0; --i) strides[i] = strides[i + 1] * std::max<int64_t>(sizes[i + 1], 1);
-  }
-  return at::empty_strided(sizes, strides, options);
-}
 
 Error FromException(const std::exception& e, std::string where) {
   if (const auto* record = dynamic_cast<const RecordError*>(&e)) {

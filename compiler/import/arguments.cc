@@ -1,5 +1,6 @@
 #include "compiler/import/arguments.h"
 
+#include <algorithm>
 #include <limits>
 #include <nlohmann/json.hpp>
 
@@ -51,45 +52,6 @@ Arg FitNumber(Arg a, const Parameter& p) {
   if (p.type == Type::kInt && a.kind == Arg::Kind::kBool) return Arg::Int(a.b ? 1 : 0);
   if (p.type == Type::kBool && a.kind == Arg::Kind::kInt && a.i.is_const()) return Arg::Bool(a.i.value() != 0);
   return a;
-}
-
-// Whether an argument can stand where the schema has `p`. A number may stand for a tensor.
-bool Accepts(const Parameter& p, const Arg& a) {
-  using Kind = Arg::Kind;
-  if (a.is_none()) return p.optional;
-  switch (p.type) {
-    case Type::kTensor:
-      return a.is_value() || a.is_number();
-    case Type::kTensorList:
-      return a.kind == Kind::kValueList;
-    case Type::kScalar:
-      return a.is_number();
-    case Type::kInt:
-      return a.kind == Kind::kInt;
-    case Type::kIntList:
-      return a.kind == Kind::kIntList;
-    case Type::kFloat:
-      return a.kind == Kind::kFloat;
-    case Type::kFloatList:
-      return a.kind == Kind::kFloatList;
-    case Type::kBool:
-      return a.kind == Kind::kBool;
-    case Type::kBoolList:
-      return a.kind == Kind::kBoolList;
-    case Type::kString:
-      return a.kind == Kind::kString;
-    case Type::kDType:
-      return a.kind == Kind::kDType;
-    case Type::kLayout:
-      return a.kind == Kind::kLayout;
-    case Type::kDevice:
-      return a.kind == Kind::kDevice;
-    case Type::kMemoryFormat:
-      return a.kind == Kind::kMemoryFormat;
-    case Type::kOther:
-      return false;
-  }
-  return false;
 }
 
 // A list of numbers; an empty one has the element type of the schema.
@@ -208,6 +170,45 @@ Result<double> ReadFloat(const json& v) {
   if (s == "-Infinity") return -std::numeric_limits<double>::infinity();
   if (s == "NaN") return std::numeric_limits<double>::quiet_NaN();
   return Error{Code::kBadInput, fmt::format("'{}' is no number", s), "", ""};
+}
+
+bool Accepts(const Parameter& p, const Arg& a) {
+  using Kind = Arg::Kind;
+  if (a.is_none()) return p.optional;
+  switch (p.type) {
+    case Type::kTensor:
+      return a.is_value() || a.is_number();
+    case Type::kTensorList:
+      return a.kind == Kind::kValueList &&
+             (p.optional_items || std::find(a.values.begin(), a.values.end(), ir::kNoValue) == a.values.end());
+    case Type::kScalar:
+      return a.is_number();
+    case Type::kInt:
+      return a.kind == Kind::kInt;
+    case Type::kIntList:
+      return a.kind == Kind::kIntList;
+    case Type::kFloat:
+      return a.kind == Kind::kFloat;
+    case Type::kFloatList:
+      return a.kind == Kind::kFloatList;
+    case Type::kBool:
+      return a.kind == Kind::kBool;
+    case Type::kBoolList:
+      return a.kind == Kind::kBoolList;
+    case Type::kString:
+      return a.kind == Kind::kString;
+    case Type::kDType:
+      return a.kind == Kind::kDType;
+    case Type::kLayout:
+      return a.kind == Kind::kLayout;
+    case Type::kDevice:
+      return a.kind == Kind::kDevice;
+    case Type::kMemoryFormat:
+      return a.kind == Kind::kMemoryFormat;
+    case Type::kOther:
+      return false;
+  }
+  return false;
 }
 
 Result<ReadArgs> ReadArguments(const json& inputs, const OpSchema& schema, const Scope& scope) {

@@ -20,6 +20,9 @@ struct ReadArgs {
 // schema does not have, a missing argument, a dangling name. kUnsupported: a kind of argument without a form here.
 Result<ReadArgs> ReadArguments(const nlohmann::json& inputs, const OpSchema& schema, const Scope& scope);
 
+// Whether an argument can stand where the schema has `p`. A number may stand for a tensor.
+bool Accepts(const Parameter& p, const ir::Arg& a);
+
 // The file's floats: numbers, or "Infinity", "-Infinity", "NaN".
 Result<double> ReadFloat(const nlohmann::json& v);
 

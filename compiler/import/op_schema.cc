@@ -143,6 +143,8 @@ std::unique_ptr<OpSchema> Read(std::string_view name) {
     p.name = a.name();
     p.type = Classify(a.real_type());
     p.optional = a.type()->kind() == c10::TypeKind::OptionalType;
+    p.optional_items = a.real_type()->kind() == c10::TypeKind::ListType &&
+                       a.real_type()->expectRef<c10::ListType>().getElementType()->kind() == c10::TypeKind::OptionalType;
     p.list_size = a.N().value_or(0);
     if (a.default_value()) p.default_value = Default(*a.default_value(), p.type);
     schema->parameters.push_back(std::move(p));

@@ -31,6 +31,7 @@ struct Parameter {
   std::string name;
   Type type = Type::kOther;
   bool optional = false;                 // None is a value of it
+  bool optional_items = false;           // a list's items may be None
   int list_size = 0;                     // int[2]: one number stands for this many
   std::optional<ir::Arg> default_value;  // none: it must be given
 };

@@ -20,6 +20,9 @@ bool DecomposeSdpa(Graph& graph, NodeId id) {
   const ValueId mask = ValueAt(node, sdpa::kMask);
   const int rank = q.rank();
   if (mask == kNoValue || rank < 2 || graph.value(key).rank() != rank || v.rank() != rank) return false;
+  for (const Value& own : {graph.value(key), v}) {  // heads that those of the query share evenly
+    if (rank == 4 && (own.sizes[1].value() < 1 || q.sizes[1].value() % own.sizes[1].value() != 0)) return false;
+  }
 
   const auto emit = [&](const char* op, std::vector<Arg> args, DType dtype, const std::vector<ir::Expr>& sizes) {
     return graph.Emit(op, std::move(args), dtype, sizes, id, &node);

@@ -46,7 +46,7 @@ Element FromCases(std::vector<Case> cases) {
 }  // namespace
 
 Element Element::OfNumber(double value) {
-  if (std::nearbyint(value) == value && std::abs(value) < 9e15) return Of(Linear(static_cast<int64_t>(value)));
+  if (const auto integer = AsInteger(value)) return Of(Linear(*integer));
   Element e;
   e.kind = Kind::kCases;
   e.cases = {{Predicate::True(), value}};

@@ -34,6 +34,7 @@ struct Element {
   static Element Unknown() { return {}; }
   static Element Of(Linear l) {
     Element e;
+    if (!l.fits) return e;
     e.kind = Kind::kLinear;
     e.linear = std::move(l);
     return e;

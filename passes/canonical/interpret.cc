@@ -223,7 +223,7 @@ ValueId Interpreter::EmitVector(const VectorSpec& spec) {
   const Value source = graph_.value(v);
   int64_t length = 1;  // positions are the last dim of more than one element
   for (int d = source.rank(); d-- > 0 && length == 1 && !spec.per_batch;) length = source.sizes[d].value();
-  const std::vector<int64_t> flat = {source.numel() / length, length};
+  const std::vector<int64_t> flat = {source.numel() / std::max<int64_t>(length, 1), length};
   const auto sizes = [](const std::vector<int64_t>& s) { return std::vector<ir::Expr>(s.begin(), s.end()); };
   if (source.int_sizes() != flat) {
     v = graph_.Emit("aten.reshape.default", {Arg::Value(v), Arg::Ints(flat)}, source.dtype, sizes(flat), before, &like);
@@ -293,15 +293,16 @@ Element Interpreter::FromConstant(ValueId v, const Index& index) {
 
   // Affine integers: start + a q + b k.
   if (IsInteger(value.dtype) && value.dtype != DType::kBool) {
-    const auto start = static_cast<int64_t>(at(0, 0));
-    const int64_t a = rows > 1 ? static_cast<int64_t>(at(1, 0)) - start : 0;
-    const int64_t b = columns > 1 ? static_cast<int64_t>(at(0, 1)) - start : 0;
-    bool affine = true;
+    const auto corner = AsInteger(at(0, 0)), below = AsInteger(at(rows > 1 ? 1 : 0, 0)), beside = AsInteger(at(0, columns > 1 ? 1 : 0));
+    bool affine = corner && below && beside;
+    const double start = at(0, 0), a = affine ? at(rows > 1 ? 1 : 0, 0) - start : 0, b = affine ? at(0, columns > 1 ? 1 : 0) - start : 0;
     for (int64_t q = 0; q < rows && affine; ++q) {
-      for (int64_t k = 0; k < columns && affine; ++k) affine = at(q, k) == static_cast<double>(start + a * q + b * k);
+      for (int64_t k = 0; k < columns && affine; ++k) {
+        affine = at(q, k) == start + a * static_cast<double>(q) + b * static_cast<double>(k);
+      }
     }
     if (affine) {
-      return Element::Of(Linear::Of(first).Times(a) + Linear::Of(second).Times(b) + Linear(start));
+      return Element::Of(Linear::Of(first).Times(*below - *corner) + Linear::Of(second).Times(*beside - *corner) + Linear(*corner));
     }
   }
   if (!is_mask) return Element::Unknown();

@@ -64,8 +64,9 @@ Element Interpreter::Created(const Node& node, const Value& v, const Index& inde
     const bool has_start = node.op != "aten.arange.default";
     const auto start = has_start ? NumberAt(node, 0) : 0.0;
     const auto step = node.op == "aten.arange.start_step" ? NumberAt(node, 2).value_or(1) : 1.0;
-    if (!start || *start != std::trunc(*start) || step != std::trunc(step)) return Element::Unknown();
-    return Element::Of(index[0].Times(static_cast<int64_t>(step)) + Linear(static_cast<int64_t>(*start)));
+    const auto first = start ? AsInteger(*start) : std::nullopt, each = AsInteger(step);
+    if (!first || !each) return Element::Unknown();
+    return Element::Of(index[0].Times(*each) + Linear(*first));
   }
   if (OneOf(name, {"zeros", "new_zeros", "zeros_like"})) return Element::Of(Linear(0));
   if (OneOf(name, {"ones", "new_ones", "ones_like"})) return Element::Of(Linear(1));
@@ -93,11 +94,11 @@ Element Interpreter::Cast(const Element& e, DType from, DType to) {
 }
 
 Element Interpreter::Divided(const Element& a, const Element& b, std::string_view rounding) {
-  const auto divisor = b.Constant();
-  if (a.kind == Element::Kind::kLinear && divisor && *divisor == std::trunc(*divisor) && *divisor != 0) {
-    auto d = static_cast<int64_t>(*divisor);
-    const Linear numerator = d < 0 ? a.linear.Times(-1) : a.linear;
-    d = std::abs(d);
+  const auto constant = b.Constant();
+  const auto divisor = constant ? AsInteger(*constant) : std::nullopt;
+  if (a.kind == Element::Kind::kLinear && divisor && *divisor != 0) {
+    const Linear numerator = *divisor < 0 ? a.linear.Times(-1) : a.linear;
+    const int64_t d = std::abs(*divisor);
     if (rounding == "floor") return Element::Of(atoms().FloorDiv(numerator, d));
     if (rounding == "trunc" && atoms().RangeOf(numerator).lo >= 0) return Element::Of(atoms().FloorDiv(numerator, d));
     const bool exact = numerator.constant % d == 0 && std::all_of(numerator.terms.begin(), numerator.terms.end(),
@@ -117,12 +118,11 @@ Element Interpreter::Arithmetic(std::string_view name, const Element& a, const E
   };
   if (name == "add" || name == "sub" || name == "rsub") {
     const double alpha = NumberAt(node, 2).value_or(1);
-    const bool integer = alpha == std::trunc(alpha) && type != DType::kBool;
-    const auto times = static_cast<int64_t>(integer ? alpha : 0);
-    if (a.kind == Element::Kind::kLinear && b.kind == Element::Kind::kLinear && integer) {
-      if (name == "rsub") return Element::Of(b.linear - a.linear.Times(times));
+    const auto times = AsInteger(alpha);
+    if (a.kind == Element::Kind::kLinear && b.kind == Element::Kind::kLinear && times && type != DType::kBool) {
+      if (name == "rsub") return Element::Of(b.linear - a.linear.Times(*times));
       Linear sum = a.linear;
-      return Element::Of(sum.Add(b.linear, name == "add" ? times : -times));
+      return Element::Of(sum.Add(b.linear, name == "add" ? *times : -*times));
     }
     return rounded([&](double x, double y) {
       return name == "add" ? x + alpha * y : name == "sub" ? x - alpha * y : y - alpha * x;
@@ -132,10 +132,8 @@ Element Interpreter::Arithmetic(std::string_view name, const Element& a, const E
     const Element& constant = b.Constant() ? b : a;
     const Element& other = b.Constant() ? a : b;
     const auto c = constant.Constant();
-    if (c && *c == std::trunc(*c) && std::abs(*c) < 1e15 && other.kind == Element::Kind::kLinear &&
-        type != DType::kBool) {
-      return Element::Of(other.linear.Times(static_cast<int64_t>(*c)));
-    }
+    const auto times = c ? AsInteger(*c) : std::nullopt;
+    if (times && other.kind == Element::Kind::kLinear && type != DType::kBool) return Element::Of(other.linear.Times(*times));
     return rounded([](double x, double y) { return x * y; });
   }
   if (name == "div" || name == "floor_divide") {
@@ -145,9 +143,10 @@ Element Interpreter::Arithmetic(std::string_view name, const Element& a, const E
   }
   if (name == "remainder" || name == "fmod") {
     const auto divisor = b.Constant();
-    const bool usable = a.kind == Element::Kind::kLinear && divisor && *divisor > 0 && *divisor == std::trunc(*divisor);
+    const auto integer = divisor ? AsInteger(*divisor) : std::nullopt;
+    const bool usable = a.kind == Element::Kind::kLinear && integer && *integer > 0;
     if (usable && (name == "remainder" || atoms().RangeOf(a.linear).lo >= 0)) {
-      return Element::Of(atoms().Mod(a.linear, static_cast<int64_t>(*divisor)));
+      return Element::Of(atoms().Mod(a.linear, *integer));
     }
     if (!divisor || *divisor <= 0) return Element::Unknown();
     return algebra_.Map(
@@ -312,9 +311,9 @@ Element Interpreter::Scanned(const Node& node, const Value& v, const Index& inde
     const int d = WrapDim(IntAt(node, 1, 0), rank);
     Index inner = index;
     inner[d] = Linear::Of(atoms().NewIndex(v.sizes[d].value()));
-    const auto each = At(x, inner).Constant();
-    if (!each || *each != std::trunc(*each)) return Element::Unknown();
-    return Element::Of((index[d] + Linear(1)).Times(static_cast<int64_t>(*each)));
+    const auto constant = At(x, inner).Constant();
+    const auto each = constant ? AsInteger(*constant) : std::nullopt;
+    return each ? Element::Of((index[d] + Linear(1)).Times(*each)) : Element::Unknown();
   }
   if (name == "diff" && IntAt(node, 1, 1) == 1 && ValueAt(node, 4) == kNoValue && v.dtype != DType::kBool) {
     const int d = WrapDim(IntAt(node, 2, -1), rank);

@@ -1,16 +1,29 @@
 #include "passes/canonical/linear.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace autospc::canonical {
 
 int64_t FloorQuotient(int64_t a, int64_t b) { return a / b - (a % b < 0); }
 
+std::optional<int64_t> AsInteger(double value) {
+  if (std::nearbyint(value) == value && std::abs(value) < 9e15) return static_cast<int64_t>(value);
+  return std::nullopt;
+}
+
 Linear& Linear::Add(const Linear& other, int64_t times) {
-  constant += times * other.constant;
+  fits = fits && other.fits;
+  const auto add = [&](int64_t* mine, int64_t theirs) {
+    int64_t product = 0, sum = 0;
+    const bool beyond = __builtin_mul_overflow(theirs, times, &product) || __builtin_add_overflow(*mine, product, &sum);
+    fits = fits && !beyond && -kLargest <= sum && sum <= kLargest;
+    *mine = fits ? sum : 0;
+  };
+  add(&constant, other.constant);
   for (const auto& [atom, coefficient] : other.terms) {
     int64_t& mine = terms[atom];
-    mine += times * coefficient;
+    add(&mine, coefficient);
     if (mine == 0) terms.erase(atom);
   }
   return *this;

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -16,10 +17,16 @@ namespace autospc::canonical {
 using AtomId = int;
 
 struct Linear {
+  // The largest number in one: no position or size comes near it, and sums of two are far from the ends of 64 bits.
+  static constexpr int64_t kLargest = int64_t{1} << 60;
+
   std::map<AtomId, int64_t> terms;  // no zero coefficients
   int64_t constant = 0;
+  bool fits = true;  // false: a number beyond that was met, so that nothing is known
 
-  Linear(int64_t value = 0) : constant(value) {}  // implicit: constants are expressions
+  Linear(int64_t value = 0) : fits(-kLargest <= value && value <= kLargest) {  // implicit: constants are expressions
+    if (fits) constant = value;
+  }
   static Linear Of(AtomId atom) {
     Linear l;
     l.terms[atom] = 1;
@@ -60,6 +67,8 @@ struct Range {
 };
 
 int64_t FloorQuotient(int64_t a, int64_t b);  // b > 0
+// The integer that a double is, where it is one and tells it from its neighbours.
+std::optional<int64_t> AsInteger(double value);
 
 // The atoms of one interpretation. The first four are the indices of [B, H, Sq, Sk].
 class Atoms {

@@ -15,17 +15,18 @@ struct DimRow {
   std::array<int, 2> dims = {-1, -1};  // positions of the arguments that are dims, one or a list
   int more = 0;                        // the results' rank beyond the operand's, or kAny
   int least = 0;                       // rank of an operand
+  int positive = -1;                   // position of an argument that is a step or a count, at least 1
 };
 constexpr DimRow kDimRows[] = {{"transpose", {1, 2}},
                                {"swapaxes", {1, 2}},
                                {"swapdims", {1, 2}},
                                {"permute", {1, -1}},
                                {"flip", {1, -1}},
-                               {"slice", {1, -1}, 0, 1},
+                               {"slice", {1, -1}, 0, 1, 4},
                                {"narrow", {1, -1}, 0, 1},
-                               {"split", {2, -1}, 0, 1},
+                               {"split", {2, -1}, 0, 1, 1},
                                {"split_with_sizes", {2, -1}, 0, 1},
-                               {"chunk", {2, -1}, 0, 1},
+                               {"chunk", {2, -1}, 0, 1, 1},
                                {"tensor_split", {2, -1}, 0, 1},
                                {"select", {1, -1}, -1, 1},
                                {"unbind", {1, -1}, -1, 1},
@@ -34,7 +35,7 @@ constexpr DimRow kDimRows[] = {{"transpose", {1, 2}},
                                {"diff", {2, -1}},
                                {"gather", {1, -1}, kAny},
                                {"index_select", {1, -1}},
-                               {"slice_scatter", {2, -1}, 0, 1},
+                               {"slice_scatter", {2, -1}, 0, 1, 5},
                                {"select_scatter", {2, -1}, 0, 1},
                                {"softmax", {1, -1}},
                                {"log_softmax", {1, -1}},
@@ -65,6 +66,9 @@ std::string WrongDims(const Graph& graph, const Node& node) {
         return fmt::format("of {} dims it makes {}", rank, rank_of(r));
     }
     positions = row->dims;
+    const auto at = static_cast<size_t>(row->positive);
+    const bool given = row->positive >= 0 && at < node.args.size() && node.args[at].kind == Arg::Kind::kInt && node.args[at].i.is_const();
+    if (given && node.args[at].i.value() < 1) return fmt::format("argument {} is {}, not at least 1", at + 1, node.args[at].i.value());
   }
   for (const int at : positions) {
     if (at < 0 || at >= static_cast<int>(node.args.size())) continue;

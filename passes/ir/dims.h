@@ -1,4 +1,4 @@
-// Whether the dims that an op's arguments name exist: passes index by them.
+// Whether the dims that an op's arguments name exist, and its steps lead on: passes index by them and divide.
 #pragma once
 
 #include <string>
@@ -7,8 +7,8 @@
 
 namespace autospc::ir {
 
-// For ATen ops that take dims: what is wrong with them or with the ranks that they lead to, "" if nothing is or the op
-// is not one of those. Symbolic arguments and operands that don't exist are passed over.
+// For ATen ops that take dims: what is wrong with them, with steps and counts, or with the ranks that they lead to, "" if
+// nothing is or the op is not one of those. Symbolic arguments and operands that don't exist are passed over.
 std::string WrongDims(const Graph& graph, const Node& node);
 
 }  // namespace autospc::ir

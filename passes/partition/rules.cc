@@ -496,7 +496,14 @@ bool FactorRule::InResults(int factor) const {
 std::optional<FactorRule> RuleOf(const Graph& graph, const Node& node) {
   const auto it = Table().find(ir::ShortName(node.op));
   if (it == Table().end() || node.results.empty()) return std::nullopt;
-  return it->second(graph, node);
+  std::optional<FactorRule> rule = it->second(graph, node);
+  // Sizes as recorded may be other than what the op makes: a rule for other ranks is none.
+  const auto fits = [&](const std::vector<Dims>& dims, const std::vector<ir::ValueId>& values) {
+    return std::equal(dims.begin(), dims.end(), values.begin(), values.end(),
+                      [&](const Dims& d, ir::ValueId v) { return d.size() == graph.value(v).sizes.size(); });
+  };
+  if (rule && !(fits(rule->operands, node.Operands()) && fits(rule->results, node.results))) return std::nullopt;
+  return rule;
 }
 
 bool IsReshape(const Node& node) {

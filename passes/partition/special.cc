@@ -34,7 +34,7 @@ std::vector<std::vector<int64_t>> KvTable(int64_t ranks, int64_t heads, int64_t 
     table.emplace_back(need.begin(), need.end());
     most = std::max(most, need.size());
   }
-  for (auto& row : table) row.resize(most, row.back());
+  for (auto& row : table) row.resize(most, row.empty() ? 0 : row.back());
   return table;
 }
 

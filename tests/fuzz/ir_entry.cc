@@ -1,3 +1,5 @@
+#include "compiler/autodiff/check_shapes.h"
+#include "compiler/import/check_calls.h"
 #include "passes/ir/parser.h"
 #include "passes/ir/printer.h"
 #include "passes/ir/verifier.h"
@@ -33,7 +35,9 @@ void Ir(std::string_view bytes) {
   if (!again.ok()) Broken("a printed graph parses: " + again.error().Format());
   if (ir::Print(*again) != printed) Broken("a graph prints as it was printed");
   Predicates(*graph);
-  if (!ir::VerifyPlacements(*graph).empty()) return;
+  if (!import::WrongCalls(*graph).empty() || !ir::VerifyPlacements(*graph).empty()) return;
+  const Status shapes = autodiff::CheckShapes(*graph, autodiff::Refused::kAnError);
+  if (!shapes.ok()) return CheckError(shapes.error(), {Code::kBadInput});
   const ConstantReader none;
   RunPasses(*graph, 1, "ulysses", none);
   RunPasses(*graph, 3, "ulysses", none);

@@ -1,5 +1,6 @@
 #include <cstring>
 
+#include "compiler/autodiff/check_shapes.h"
 #include "compiler/import/embedding_ties.h"
 #include "compiler/import/import.h"
 #include "compiler/import/zip.h"
@@ -17,6 +18,8 @@ void Go(import::Model model, const import::Bindings& bindings) {
   if (!bound.ok()) return CheckError(bound.error(), {Code::kBadInput, Code::kUsage, Code::kUnsupported});
   (void)import::TieCandidates(model.graph);
   if (!ir::Verify(model.graph).empty()) return;
+  const Status shapes = autodiff::CheckShapes(model.graph, autodiff::Refused::kPassedOver);
+  if (!shapes.ok()) return CheckError(shapes.error(), {Code::kBadInput});
   const ConstantReader constants = [&model](const std::string& name) -> Result<std::vector<uint8_t>> {
     const auto it = model.weights.find(name);
     if (it == model.weights.end()) return Error{Code::kBadInput, "no data", name, ""};

@@ -8,7 +8,7 @@ import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 DICTIONARIES = {"ir": "ir", "safetensors": "json", "tokens": "json", "run_flags": "run_flags", "compile_flags": "compile_flags"}
-LIBTORCH = ("pt2", "executor", "run_flags", "compile_flags")  # its own singletons are never freed
+LIBTORCH = ("ir", "pt2", "executor", "run_flags", "compile_flags")  # its own singletons are never freed
 
 
 def run(build, name, seconds):

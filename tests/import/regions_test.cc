@@ -55,7 +55,7 @@ json Autocast(const std::string& device, const json& dtype, bool enabled, const 
 const json kBf16 = {{"as_scalar_type", testing::kBFloat16}};
 
 // x [2, 4] -> region -> sum of its results.
-Pt2Builder Model(const std::vector<json>& nodes, const std::string& result, const json& meta,
+Pt2Builder WithRegions(const std::vector<json>& nodes, const std::string& result, const json& meta,
                  const json& x = Meta({2, 4})) {
   Pt2Builder b;
   b.User("x", x);
@@ -97,22 +97,22 @@ Body Relu(const std::string& result, const json& meta = Meta({2, 4})) {
 }
 
 TEST(Regions, NoGradEndsInStopGradient) {
-  EXPECT_EQ(Imported(Model({SetGrad(false, Relu("r"), {"x"}, {"y"})}, "y", Meta({2, 4}))),
+  EXPECT_EQ(Imported(WithRegions({SetGrad(false, Relu("r"), {"x"}, {"y"})}, "y", Meta({2, 4}))),
             "relu(x )-> r:f32\nstop_gradient(r )-> stop_gradient:f32\nsum(stop_gradient )-> loss:f32\n");
   // Where gradients stay on nothing stops.
-  EXPECT_EQ(Imported(Model({SetGrad(true, Relu("r"), {"x"}, {"y"})}, "y", Meta({2, 4}))),
+  EXPECT_EQ(Imported(WithRegions({SetGrad(true, Relu("r"), {"x"}, {"y"})}, "y", Meta({2, 4}))),
             "relu(x )-> r:f32\nsum(r )-> loss:f32\n");
 }
 
 // What only passes through a region was not computed in it.
 TEST(Regions, WhatPassesThroughKeepsItsGradient) {
   const Body body = Body().Input("a", Meta({2, 4})).Output("a");
-  EXPECT_EQ(Imported(Model({SetGrad(false, body, {"x"}, {"y"})}, "y", Meta({2, 4}))), "sum(x )-> loss:f32\n");
+  EXPECT_EQ(Imported(WithRegions({SetGrad(false, body, {"x"}, {"y"})}, "y", Meta({2, 4}))), "sum(x )-> loss:f32\n");
 }
 
 TEST(Regions, IntegersNeedNoStop) {
   const json meta = Meta({2, 4}, testing::kInt64);
-  EXPECT_EQ(Imported(Model({SetGrad(false, Relu("r", meta), {"x"}, {"y"})}, "y", meta, meta)),
+  EXPECT_EQ(Imported(WithRegions({SetGrad(false, Relu("r", meta), {"x"}, {"y"})}, "y", meta, meta)),
             "relu(x )-> r:i64\nsum(r )-> loss:f32\n");
 }
 
@@ -123,14 +123,14 @@ TEST(Regions, GradInsideNoGrad) {
   outer.Add(SetGrad(true, Relu("r"), {"n"}, {"m"}), Meta({2, 4}));
   outer.Output("m");
   EXPECT_EQ(
-      Imported(Model({SetGrad(false, outer, {"x"}, {"y"})}, "y", Meta({2, 4}))),
+      Imported(WithRegions({SetGrad(false, outer, {"x"}, {"y"})}, "y", Meta({2, 4}))),
       "neg(x )-> n:f32\nstop_gradient(n )-> stop_gradient:f32\nrelu(stop_gradient )-> r:f32\nsum(r )-> loss:f32\n");
 }
 
 // Names of a body are its own: the same name outside is another value.
 TEST(Regions, NamesAreScoped) {
   const auto text = Imported(
-      Model({SetGrad(true, Relu("r"), {"x"}, {"y"}), SetGrad(true, Relu("r"), {"y"}, {"z"})}, "z", Meta({2, 4})));
+      WithRegions({SetGrad(true, Relu("r"), {"x"}, {"y"}), SetGrad(true, Relu("r"), {"y"}, {"z"})}, "z", Meta({2, 4})));
   EXPECT_EQ(text, "relu(x )-> r:f32\nrelu(r )-> r_1:f32\nsum(r_1 )-> loss:f32\n");
 }
 
@@ -145,7 +145,7 @@ Body Linear(const std::string& result, int dtype, int in_dtype = testing::kFloat
 
 Pt2Builder WithWeight(const std::vector<json>& nodes, const std::string& result, int dtype,
                       int x_dtype = testing::kFloat32, const std::string& device = "cpu") {
-  auto b = Model(nodes, result, Meta({2, 4}, dtype, device), Meta({2, 4}, x_dtype, device));
+  auto b = WithRegions(nodes, result, Meta({2, 4}, dtype, device), Meta({2, 4}, x_dtype, device));
   b.Parameter("w", Meta({4, 4}, testing::kFloat32, device), "weight_0").Data("weights/weight_0", std::string(64, '\0'));
   return b;
 }
@@ -221,11 +221,11 @@ TEST(Regions, ALostNoGradIsToldOf) {
   const auto region = [](const std::string& from, const std::string& to) {
     return Autocast("cpu", kBf16, true, Relu("r"), {from}, {to});
   };
-  const auto cut = Model({region("x", "y"), region("y", "z")}, "z", Meta({2, 4})).Import();
+  const auto cut = WithRegions({region("x", "y"), region("y", "z")}, "z", Meta({2, 4})).Import();
   ASSERT_TRUE(cut.ok());
   ASSERT_EQ(cut->warnings.size(), 1u);
   EXPECT_NE(cut->warnings[0].find("no_grad"), std::string::npos);
-  EXPECT_TRUE(Model({region("x", "y")}, "y", Meta({2, 4})).Import()->warnings.empty());
+  EXPECT_TRUE(WithRegions({region("x", "y")}, "y", Meta({2, 4})).Import()->warnings.empty());
 }
 
 TEST(Regions, BrokenOnes) {
@@ -235,9 +235,9 @@ TEST(Regions, BrokenOnes) {
     EXPECT_EQ(model.error().code, Code::kBadInput);
     EXPECT_NE(model.error().what.find(what), std::string::npos) << model.error().Format();
   };
-  expect(Model({SetGrad(false, Relu("r"), {}, {"y"})}, "y", Meta({2, 4})), "takes 1 inputs and is given 0");
-  expect(Model({SetGrad(false, Relu("r"), {"x"}, {"y", "z"})}, "y", Meta({2, 4})), "makes 1 results and 2 are taken");
-  auto b = Model({SetGrad(false, Relu("r"), {"x"}, {"y"})}, "y", Meta({2, 4}));
+  expect(WithRegions({SetGrad(false, Relu("r"), {}, {"y"})}, "y", Meta({2, 4})), "takes 1 inputs and is given 0");
+  expect(WithRegions({SetGrad(false, Relu("r"), {"x"}, {"y", "z"})}, "y", Meta({2, 4})), "makes 1 results and 2 are taken");
+  auto b = WithRegions({SetGrad(false, Relu("r"), {"x"}, {"y"})}, "y", Meta({2, 4}));
   b.graph()["nodes"][0]["inputs"].erase(1);
   b.graph()["nodes"][0]["inputs"].erase(1);
   expect(b, "lacks its body");
@@ -246,7 +246,7 @@ TEST(Regions, BrokenOnes) {
     Body deeper = Body().Input("x", Meta({2, 4}));
     node = SetGrad(true, deeper.Add(node, Meta({2, 4})).Output("y"), {"x"}, {"y"});
   }
-  expect(Model({node}, "y", Meta({2, 4})), "nested too deep");
+  expect(WithRegions({node}, "y", Meta({2, 4})), "nested too deep");
 }
 
 }  // namespace

@@ -225,6 +225,7 @@ TEST(Verify, DimsThatOpsNameExist) {
   EXPECT_EQ(wrong("%y = aten.permute.default(%x, [1, -1]) : f32[3, 2]"), Lines{"aten.permute.default of %y: it names dim 1 twice"});
   EXPECT_EQ(wrong("%y = aten.permute.default(%x, [1]) : f32[3, 2]"), Lines{"aten.permute.default of %y: it orders 1 dims of 2"});
   EXPECT_EQ(wrong("%y = aten.select.int(%x, 0, 1) : f32[2, 3]"), Lines{"aten.select.int of %y: of 2 dims it makes 2"});
+  EXPECT_EQ(wrong("%y = aten.slice.Tensor(%x, 1, 0, 3, 0) : f32[2, 3]"), Lines{"aten.slice.Tensor of %y: argument 5 is 0, not at least 1"});
   EXPECT_EQ(wrong("%y = aten.stack.default([%x, %x], 2) : f32[2, 3, 2]"), Lines());
   EXPECT_EQ(wrong("%y = aten.cat.default([%x, %x], 2) : f32[4, 3]"), Lines{"aten.cat.default of %y: it names dim 2 of 2"});
 }
