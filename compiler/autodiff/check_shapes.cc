@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "compiler/autodiff/bridge.h"
+#include "compiler/autodiff/ops.h"
 
 namespace autospc::autodiff {
 namespace {
@@ -53,6 +54,7 @@ Status CheckNode(const ir::Graph& graph, const ir::Node& node, Refused refused) 
 }  // namespace
 
 Status CheckShapes(const ir::Graph& graph, Refused refused) {
+  RegisterOps();
   const at::NoGradGuard no_grad;
   for (const ir::NodeId id : graph.nodes()) {
     const ir::Node& node = graph.node(id);

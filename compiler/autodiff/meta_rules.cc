@@ -1,11 +1,14 @@
 // Shape rules on meta tensors for ops of LibTorch that have a CPU and a CUDA kernel and no Meta one (2.11).
 // Each gives the sizes, strides and dtype of the CPU kernel; tests/autodiff/meta_rules_test.cc holds them to it.
 #include <ATen/ExpandUtils.h>
+#include <ATen/native/ConvUtils.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/empty_strided.h>
 #include <ATen/ops/result_type.h>
 #include <torch/library.h>
+
+#include <algorithm>
 
 namespace autospc::autodiff {
 namespace {
@@ -114,10 +117,38 @@ Tensor NllLoss2dBackward(const Tensor&, const Tensor& self, const Tensor&, const
   return New(self, self.sizes().vec());
 }
 
-Tensor UnfoldBackward(const Tensor& grad, c10::SymIntArrayRef sizes, int64_t, int64_t, int64_t) {
+std::vector<int64_t> Ints(c10::SymIntArrayRef symbols) {
   std::vector<int64_t> ints;
-  for (const c10::SymInt& s : sizes) ints.push_back(s.expect_int());
-  return New(grad, ints);
+  for (const c10::SymInt& s : symbols) ints.push_back(s.expect_int());
+  return ints;
+}
+
+// LibTorch chooses among its backends by the device, and finds none for meta tensors.
+Tensor Convolution(const Tensor& input, const Tensor& weight, const std::optional<Tensor>&, c10::SymIntArrayRef stride,
+                   c10::SymIntArrayRef padding, c10::SymIntArrayRef dilation, bool transposed, c10::SymIntArrayRef output_padding,
+                   c10::SymInt groups) {
+  TORCH_CHECK(input.dim() > 2 && input.dim() == weight.dim(), "a convolution of ", input.dim(), " dims with ", weight.dim());
+  const size_t dims = static_cast<size_t>(input.dim()) - 2;
+  const auto each = [&](c10::SymIntArrayRef symbols) {  // one number stands for all dims
+    std::vector<int64_t> ints = Ints(symbols);
+    ints.resize(dims, ints.empty() ? 0 : ints.back());
+    return ints;
+  };
+  const std::vector<int64_t> strides = each(stride);
+  TORCH_CHECK(std::all_of(strides.begin(), strides.end(), [](int64_t s) { return s > 0; }), "a convolution's stride is not positive");
+  return New(input, transposed ? at::native::conv_input_size(input.sizes(), weight.sizes(), each(padding), each(output_padding), strides,
+                                                             each(dilation), groups.expect_int())
+                               : at::native::conv_output_size(input.sizes(), weight.sizes(), each(padding), strides, each(dilation)));
+}
+std::tuple<Tensor, Tensor, Tensor> ConvolutionBackward(const Tensor& grad, const Tensor& input, const Tensor& weight,
+                                                       at::OptionalSymIntArrayRef bias_sizes, c10::SymIntArrayRef, c10::SymIntArrayRef,
+                                                       c10::SymIntArrayRef, bool, c10::SymIntArrayRef, c10::SymInt, std::array<bool, 3> mask) {
+  return {mask[0] ? New(grad, input.sizes().vec()) : Tensor(), mask[1] ? New(grad, weight.sizes().vec()) : Tensor(),
+          mask[2] && bias_sizes ? New(grad, Ints(*bias_sizes)) : Tensor()};
+}
+
+Tensor UnfoldBackward(const Tensor& grad, c10::SymIntArrayRef sizes, int64_t, int64_t, int64_t) {
+  return New(grad, Ints(sizes));
 }
 
 template <typename F>
@@ -149,6 +180,8 @@ TORCH_LIBRARY_IMPL(aten, Meta, m) {
   Rule(m, "nll_loss2d_forward", &NllLoss2dForward);
   Rule(m, "nll_loss2d_backward", &NllLoss2dBackward);
   Rule(m, "unfold_backward", &UnfoldBackward);
+  Rule(m, "convolution", &Convolution);
+  Rule(m, "convolution_backward", &ConvolutionBackward);
 }
 
 }  // namespace

@@ -453,9 +453,13 @@ TORCH_LIBRARY_IMPL(autosp, Autograd, m) {
 
 }  // namespace
 
-void RegisterMetaRules();  // meta_rules.cc
+void RegisterMetaRules();      // meta_rules.cc
+void RegisterMetaFallbacks();  // meta_fallback.cc
 
-void RegisterOps() { RegisterMetaRules(); }
+void RegisterOps() {
+  RegisterMetaRules();
+  RegisterMetaFallbacks();
+}
 
 bool IsAliasOp(std::string_view op) { return op == "autosp.vary" || op == "autosp.stop_gradient"; }
 

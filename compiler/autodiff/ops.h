@@ -5,7 +5,8 @@
 
 namespace autospc::autodiff {
 
-// Makes sure that the registrations of ops.cc and meta_rules.cc are linked in. Idempotent.
+// Makes sure that the registrations of ops.cc and meta_rules.cc are linked in, and registers those of meta_fallback.cc.
+// Idempotent.
 void RegisterOps();
 
 // Ops whose result is their operand's bytes (autosp.vary, autosp.stop_gradient).

@@ -67,8 +67,9 @@ class Recorder {
   // Autograd nodes with sequence numbers from `first` on belong to the forward node with this context.
   void MarkSequence(uint64_t first, const Node& node) { sequence_[first] = {node.source, node.module}; }
 
-  void Record(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
+  void Record(const c10::OperatorHandle& called, torch::jit::Stack* stack) {
     const c10::impl::ExcludeDispatchKeyGuard below(c10::DispatchKey::Fake);
+    const c10::OperatorHandle op = InBytes(called);
     const auto& schema = op.schema();
     const size_t count = schema.arguments().size();
     if (OnNumbers(*stack, count)) return op.callBoxed(stack);
@@ -103,6 +104,15 @@ class Recorder {
   }
 
  private:
+  // LibTorch conjugates and negates lazily, by a bit of the tensor that says how its bytes are read. The plan knows bytes.
+  static c10::OperatorHandle InBytes(const c10::OperatorHandle& op) {
+    static const std::map<std::string, c10::OperatorHandle, std::less<>> physical = {
+        {"aten::_conj", c10::Dispatcher::singleton().findSchemaOrThrow("aten::conj_physical", "")},
+        {"aten::_neg_view", c10::Dispatcher::singleton().findSchemaOrThrow("aten::neg", "")}};
+    const auto it = physical.find(op.operator_name().name);
+    return it == physical.end() ? op : it->second;
+  }
+
   // Calls over wrapped numbers alone (a Scalar made a tensor inside a kernel): computed, not recorded.
   static bool OnNumbers(const torch::jit::Stack& stack, size_t count) {
     bool any = false;

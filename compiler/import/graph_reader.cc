@@ -155,9 +155,9 @@ Status GraphReader::ReadOp(const std::string& op, const json& node, Scope* scope
     return Error{Code::kUnsupported, fmt::format("the shape that {} makes depends on data", op), "",
                  "make the shape a function of the inputs' shapes"};
   };
-  // What a mask selects; the index ops also take indices, whose count is a shape.
-  const bool by_index = op.starts_with("aten.index.") || op.starts_with("aten.repeat_interleave.");
-  if (schema->dynamic_shape && !by_index) return data_dependent();
+  // What a mask selects; the index ops also take indices, whose count is a shape. Others can be given theirs.
+  const bool may_be_known = op.starts_with("aten.index.") || op.starts_with("aten.repeat_interleave.") || op == "aten.one_hot.default";
+  if (schema->dynamic_shape && !may_be_known) return data_dependent();
   ASSIGN_OR_RETURN(ReadArgs read, ReadArguments(node.at("inputs"), *schema, *scope));
   if (schema->dynamic_shape && SelectsByData(*schema, read.args)) return data_dependent();
   return AddOp(*schema, std::move(read), node, scope);
@@ -166,6 +166,7 @@ Status GraphReader::ReadOp(const std::string& op, const json& node, Scope* scope
 bool GraphReader::SelectsByData(const OpSchema& schema, const std::vector<Arg>& args) const {
   for (size_t i = 0; i < args.size(); ++i) {
     if (schema.parameters[i].name == "output_size") return args[i].is_none();  // of repeat_interleave
+    if (schema.parameters[i].name == "num_classes") return args[i].i == ir::Expr(-1);  // of one_hot
     if (schema.parameters[i].name != "indices") continue;
     return std::any_of(args[i].values.begin(), args[i].values.end(), [&](ValueId v) {
       return v != ir::kNoValue &&

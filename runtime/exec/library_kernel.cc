@@ -235,7 +235,7 @@ Result<LibraryKernel> MakeLibraryKernel(const Call& call) {
     }
     for (size_t i = 0; i < results.size(); ++i) {
       const at::Tensor& out = c->outputs[i];
-      if (!out.defined()) continue;
+      if (!out.defined() || !results[i].defined()) continue;  // a gradient that is not asked for
       if (results[i].sizes() != out.sizes()) {
         return Error{Code::kFailed,
                      fmt::format("{} gives {} where the plan has {}", c->instruction->op,

@@ -128,6 +128,12 @@ TEST(Import, DataDependentShapes) {
   ExpectError(b, Code::kUnsupported, "depends on data");
   b.graph()["tensor_values"]["m"] = Meta({3}, testing::kInt64);
   EXPECT_TRUE(b.Import().ok());
+  // As many classes as there are, or as the data has.
+  const auto one_hot = [](int64_t classes) {
+    return WithNode("aten.one_hot.default", {In("self", T("x")), In("num_classes", {{"as_int", classes}})}, Meta({2, kS, 4, 5}, testing::kInt64));
+  };
+  EXPECT_TRUE(one_hot(5).Import().ok());
+  ExpectError(one_hot(-1), Code::kUnsupported, "depends on data");
   ExpectError(WithNode("aten.relu.default", {In("self", T("x"))}, Meta({"Symbol('u0', integer=True)"})),
               Code::kUnsupported, "symbol u0", "node 'y'");
   // A number read from a tensor.
