@@ -11,7 +11,7 @@ namespace autospc::autodiff {
 enum class Refused : uint8_t { kPassedOver, kAnError };
 
 // Calls each node on meta tensors of its operands' recorded sizes; nodes with sizes that are not bound are passed over, and
-// so are ops without a rule on meta tensors. kBadInput: a result has other sizes. Names the node and its source. Expects
+// so are ops without a rule on meta tensors. kBadInput: a result that somebody reads has other sizes, or there are more or fewer of them. Names the node and its source. Expects
 // nodes with the arguments of their schemas.
 Status CheckShapes(const ir::Graph& graph, Refused refused);
 

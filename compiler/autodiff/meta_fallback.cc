@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "compiler/autodiff/ops.h"
 #include "runtime/base/bytes.h"
 
 namespace autospc::autodiff {
@@ -22,14 +23,14 @@ namespace {
 using at::Tensor;
 using torch::jit::Stack;
 
-constexpr int64_t kMostBytes = int64_t{16} << 30;  // of an op's operands together
+thread_local int64_t most_bytes = int64_t{16} << 30;  // of an op's operands together
 
 // Zeros on the host: pages of their own, which take no memory while they are only read. The bytes are added to `taken`.
 Tensor Zeros(const Tensor& like, at::IntArrayRef sizes, at::IntArrayRef strides, int64_t* taken) {
   const auto bytes = static_cast<int64_t>(at::detail::computeStorageNbytes(sizes, strides, like.itemsize()));
   *taken += bytes;
-  TORCH_CHECK_NOT_IMPLEMENTED(*taken <= kMostBytes, "the op has no shape rule on meta tensors, and its operands have more than ",
-                              FormatBytes(kMostBytes), ", too many to ask its kernel");
+  TORCH_CHECK_NOT_IMPLEMENTED(*taken <= most_bytes, "the op has no shape rule on meta tensors, and its operands have more than ",
+                              FormatBytes(most_bytes), ", too many to ask its kernel");
   const auto options = at::TensorOptions().dtype(like.scalar_type());
   if (bytes == 0) return at::empty_strided(sizes, strides, options);
   void* const data = mmap(nullptr, static_cast<size_t>(bytes), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -168,6 +169,9 @@ bool OnlyTensors(const c10::FunctionSchema& schema) {
 }
 
 }  // namespace
+
+ShapesWithin::ShapesWithin(int64_t bytes) : before_(std::exchange(most_bytes, bytes)) {}
+ShapesWithin::~ShapesWithin() { most_bytes = before_; }
 
 void RegisterMetaFallbacks() {
   static torch::Library library(torch::Library::IMPL, "aten", c10::DispatchKey::Meta, __FILE__, __LINE__);

@@ -27,6 +27,7 @@ TEST(CheckShapes, HoldsWhatIsRecordedToWhatLibTorchMakes) {
   EXPECT_EQ(Said("%y, %z = aten.split.Tensor(%x, 2, 1) : f32[2, 2], f32[2, 1]"), "");
   EXPECT_EQ(Said("%y, %z, %u = aten.split.Tensor(%x, 2, 1) : f32[2, 2], f32[2, 1], f32[2, 1]"),
             "aten.split.Tensor: LibTorch makes 2 results, the graph has 3");
+  EXPECT_EQ(Said("%y, %z = aten.split.Tensor(%x, 2, 1) : f32[2, 2], f32[2, 7]"), "");  // nobody reads it
   EXPECT_EQ(Said("%y = autosp.shard(%x, 0, 1, false) : f32[1, 3]"), "");
   EXPECT_EQ(Said("%y = autosp.shard(%x, 0, 1, false) : f32[2, 3]"), "autosp.shard: LibTorch makes [1, 3], the graph says [2, 3]");
 }
