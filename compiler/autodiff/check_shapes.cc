@@ -61,9 +61,7 @@ Status CheckShapes(const ir::Graph& graph, Refused refused) {
   const at::NoGradGuard no_grad;
   const ShapesWithin limit(kMostBytes);
   // What nobody reads may be of another backend's making: the last states of an LSTM, the statistics of a fused attention.
-  std::set<ir::ValueId> used;
-  for (const auto& [v, users] : graph.AllUsers()) used.insert(v);
-  for (const ir::GraphOutput& out : graph.outputs) used.insert(out.value);
+  const std::set<ir::ValueId> used = graph.ReadValues();
   for (const ir::NodeId id : graph.nodes()) {
     const ir::Node& node = graph.node(id);
     if (IsBound(graph, node)) RETURN_IF_ERROR(CheckNode(graph, node, used, refused));

@@ -1,6 +1,8 @@
 #include "compiler/autodiff/trace.h"
 
+#include <algorithm>
 #include <map>
+#include <set>
 #include <tuple>
 
 #include <fmt/ranges.h>
@@ -53,10 +55,11 @@ class Recorder {
     keep_alive_.push_back(t.storage());
   }
 
-  ValueId Find(const at::Tensor& t) const {
+  ValueId Find(const at::Tensor& t) {
     if (!t.has_storage()) return ir::kNoValue;
     const auto it = values_.find(KeyOf(t));
-    return it == values_.end() ? ir::kNoValue : it->second;
+    if (it != values_.end()) return it->second;
+    return scattered_.contains(t.storage().unsafeGetStorageImpl()) ? ViewAnew(t) : ir::kNoValue;
   }
 
   void SetContext(Phase phase, std::string source, std::string module) {
@@ -88,19 +91,24 @@ class Recorder {
     }
     DropDefaults(schema, *stack, &args);
     op.redispatchBoxed(c10::DispatchKeySet(c10::DispatchKey::Meta), stack);
+    if (op.hasTag(at::Tag::inplace_view)) {  // transpose_: the same bytes by other sizes and strides
+      if (!written.defined() || ViewAnew(written) == ir::kNoValue) Fail(op, {Code::kUnsupported, "it changes the shape of a tensor in place", "", ""});
+      return;
+    }
     const size_t first_result = stack->size() - schema.returns().size();
     const std::vector<at::Tensor> tensors =
         FlattenResults(torch::jit::Stack(stack->begin() + first_result, stack->end()));
     std::string name = OpName(op.operator_name());
-    if (written.defined()) name = Functional(op, name, written);
+    if (written.defined()) name = Functional(op, name);
+    const bool into_view = written.defined() && IsShared(written);
     std::vector<ValueId> results;
-    for (const at::Tensor& t : tensors) results.push_back(NewValue(op, name, args, t, written.defined()));
-    const NodeId id = graph_->AddNode(std::move(name), std::move(args), std::move(results));
-    Node& node = graph_->node(id);
-    node.phase = phase_;
-    node.source = source_;
-    node.module = module_;
-    if (phase_ == Phase::kBackward) InheritFromForward(&node);
+    for (const at::Tensor& t : tensors) {
+      results.push_back(into_view ? graph_->AddValue(ir::ShortName(name), DTypeOf(op, t), Exprs(t.sizes()), RowMajor(t.sizes()))
+                                  : NewValue(op, name, args, t, written.defined()));
+    }
+    const ValueId first = results.empty() ? ir::kNoValue : results[0];
+    AddNode(std::move(name), std::move(args), std::move(results));
+    if (into_view) WriteBack(op, written, first);
   }
 
  private:
@@ -141,26 +149,85 @@ class Recorder {
     throw RecordError(std::move(e));
   }
 
+  void AddNode(std::string name, std::vector<Arg> args, std::vector<ValueId> results) {
+    Node& node = graph_->node(graph_->AddNode(std::move(name), std::move(args), std::move(results)));
+    node.phase = phase_;
+    node.source = source_;
+    node.module = module_;
+    if (phase_ == Phase::kBackward) InheritFromForward(&node);
+  }
+
   // An in-place op inside a composite kernel is recorded as the op that returns what it wrote.
-  std::string Functional(const c10::OperatorHandle& op, const std::string& name, const at::Tensor& written) const {
+  std::string Functional(const c10::OperatorHandle& op, const std::string& name) const {
     const size_t dot = name.find('.', 5);
     const std::string base = name.substr(0, dot);
     const std::string functional = base.substr(0, base.size() - 1) + name.substr(dot);
-    int aliases = 0;
-    for (const auto& [key, v] : values_) aliases += std::get<0>(key) == written.storage().unsafeGetStorageImpl();
-    if (!base.ends_with('_') || aliases > 1 || !FindOp(functional)) {
+    if (!base.ends_with('_') || !FindOp(functional)) {
       Fail(op, {Code::kUnsupported, "it writes in place where that has no functional form", "", ""});
     }
     return functional;
   }
 
+  // Whether other values lie in the tensor's storage too: what is written to it they must see.
+  bool IsShared(const at::Tensor& t) const {
+    const auto* storage = t.storage().unsafeGetStorageImpl();
+    return scattered_.contains(storage) ||
+           std::count_if(values_.begin(), values_.end(), [&](const auto& v) { return std::get<0>(v.first) == storage; }) > 1;
+  }
+
+  // After an op in place on a part of a storage, which recorded gives `y`: the storage's owner becomes a new value with y
+  // scattered into it, and views of it are taken from that as they are asked for.
+  void WriteBack(const c10::OperatorHandle& op, const at::Tensor& written, ValueId y) {
+    const auto* storage = written.storage().unsafeGetStorageImpl();
+    const auto base = bases_.find(storage);
+    const bool plain = base != bases_.end() && !offsets_.contains(storage) && graph_->value(base->second).dtype == graph_->value(y).dtype;
+    if (!plain) Fail(op, {Code::kUnsupported, "it writes in place to a part of what other values share", "", ""});
+    const ir::Value owner = graph_->value(base->second);
+    const ValueId whole = graph_->AddValue("as_strided_scatter", owner.dtype, owner.sizes, owner.strides);
+    AddNode("aten.as_strided_scatter.default",
+            {Arg::Value(owner.id), Arg::Value(y), Arg::Ints(Exprs(written.sizes())), Arg::Ints(Exprs(written.strides())),
+             Arg::Int(written.storage_offset())},
+            {whole});
+    base->second = whole;
+    scattered_.insert(storage);
+    std::erase_if(values_, [&](const auto& v) { return std::get<0>(v.first) == storage; });
+    const c10::ScalarType type = ToScalarType(owner.dtype);
+    values_[{storage, 0, owner.int_sizes(), owner.int_strides(), type, false, false}] = whole;
+  }
+
+  // A view of the value that owns a tensor's storage, as the tensor lies in it: kNoValue where that is of another type.
+  ValueId ViewAnew(const at::Tensor& t) {
+    const auto* storage = t.storage().unsafeGetStorageImpl();
+    const auto base = bases_.find(storage);
+    if (base == bases_.end() || offsets_.contains(storage)) return ir::kNoValue;
+    const ir::Value owner = graph_->value(base->second);
+    if (ToScalarType(owner.dtype) != t.scalar_type() || t.is_conj() || t.is_neg()) return ir::kNoValue;
+    const ValueId v = graph_->AddValue("as_strided", owner.dtype, Exprs(t.sizes()), Exprs(t.strides()));
+    graph_->value(v).base = owner.id;
+    graph_->value(v).byte_offset = t.storage_offset() * static_cast<int64_t>(t.element_size());
+    AddNode("aten.as_strided.default",
+            {Arg::Value(owner.id), Arg::Ints(Exprs(t.sizes())), Arg::Ints(Exprs(t.strides())), Arg::Int(t.storage_offset())}, {v});
+    values_[KeyOf(t)] = v;
+    return v;
+  }
+
+  static std::vector<ir::Expr> Exprs(at::IntArrayRef v) { return std::vector<ir::Expr>(v.begin(), v.end()); }
+  static std::vector<ir::Expr> RowMajor(at::IntArrayRef sizes) {
+    std::vector<ir::Expr> strides(sizes.size(), 1);
+    int64_t step = 1;
+    for (size_t d = sizes.size(); d-- > 0; step *= std::max<int64_t>(sizes[d], 1)) strides[d] = step;
+    return strides;
+  }
+  ir::DType DTypeOf(const c10::OperatorHandle& op, const at::Tensor& t) const {
+    const auto dtype = ToDType(t.scalar_type());
+    if (!dtype) Fail(op, dtype.error());
+    return *dtype;
+  }
+
   ValueId NewValue(const c10::OperatorHandle& op, const std::string& name, const std::vector<Arg>& args,
                    const at::Tensor& t, bool wrote) {
     if (!t.defined()) return graph_->AddValue("none", ir::DType::kFloat32, {ir::Expr(0)}, {ir::Expr(1)});
-    const auto dtype = ToDType(t.scalar_type());
-    if (!dtype) Fail(op, dtype.error());
-    const auto exprs = [](at::IntArrayRef v) { return std::vector<ir::Expr>(v.begin(), v.end()); };
-    const ValueId v = graph_->AddValue(ir::ShortName(name), *dtype, exprs(t.sizes()), exprs(t.strides()));
+    const ValueId v = graph_->AddValue(ir::ShortName(name), DTypeOf(op, t), Exprs(t.sizes()), Exprs(t.strides()));
     const auto* storage = t.storage().unsafeGetStorageImpl();
     const auto it = bases_.find(storage);
     ir::Value& value = graph_->value(v);
@@ -203,6 +270,7 @@ class Recorder {
   Graph* graph_;
   std::map<Key, ValueId> values_;
   std::map<const void*, ValueId> bases_;    // storage -> the value that owns it
+  std::set<const void*> scattered_;         // storages of which parts have been written to
   std::map<const void*, int64_t> offsets_;  // storage of an alias op's result -> its offset in the base, bytes
   std::vector<c10::Storage> keep_alive_;    // so that no storage's address is used again
   std::map<uint64_t, std::pair<std::string, std::string>> sequence_;
@@ -234,7 +302,7 @@ Error FromException(const std::exception& e, std::string where) {
 
 class Tracer {
  public:
-  explicit Tracer(const Graph& forward) : forward_(forward), recorder_(&joint_) {}
+  explicit Tracer(const Graph& forward) : forward_(forward), recorder_(&joint_), used_(forward.ReadValues()) {}
 
   Result<Graph> Run(bool differentiate) {
     joint_.name = forward_.name;
@@ -294,7 +362,8 @@ class Tracer {
   // Checks a result against what the graph says of it, and hands placement and dtype on.
   Status Accept(const Node& node, ValueId v, const at::Tensor& t) {
     const ir::Value& value = forward_.value(v);
-    if (t.defined() && (t.sizes().vec() != value.int_sizes() || t.scalar_type() != ToScalarType(value.dtype))) {
+    const bool differs = t.defined() && (t.sizes().vec() != value.int_sizes() || t.scalar_type() != ToScalarType(value.dtype));
+    if (differs && used_.contains(v)) {
       return Error{Code::kBadInput,
                    fmt::format("{} gives {} [{}], the graph says {} [{}]", node.op, c10::toString(t.scalar_type()),
                                fmt::join(t.sizes(), ", "), ir::Name(value.dtype), fmt::join(value.int_sizes(), ", ")),
@@ -365,6 +434,7 @@ class Tracer {
   Recorder recorder_;
   std::map<ValueId, at::Tensor> env_;
   at::Tensor loss_;
+  const std::set<ValueId> used_;  // by nodes and outputs of `forward`; others may be of another backend's making
 };
 
 }  // namespace

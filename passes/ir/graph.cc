@@ -205,6 +205,15 @@ std::map<ValueId, std::vector<NodeId>> Graph::AllUsers() const {
   return users;
 }
 
+std::set<ValueId> Graph::ReadValues() const {
+  std::set<ValueId> read;
+  for (NodeId id : order_) {
+    for (ValueId v : node(id).Operands()) read.insert(v);
+  }
+  for (const GraphOutput& out : outputs) read.insert(out.value);
+  return read;
+}
+
 void Graph::ReplaceUses(ValueId from, ValueId to) {
   for (NodeId id : order_) {
     for (Arg& a : node(id).args) {

@@ -9,6 +9,7 @@
 #include <list>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -180,6 +181,7 @@ class Graph {
   // Uses. Users lists each node once, in order of execution.
   std::vector<NodeId> Users(ValueId v) const;
   std::map<ValueId, std::vector<NodeId>> AllUsers() const;  // one sweep, for passes that ask for many
+  std::set<ValueId> ReadValues() const;  // by a node or an output
   void ReplaceUses(ValueId from, ValueId to);  // in nodes and outputs
   // Erases nodes of which no result is used; returns how many. Ops that write (see IsEffectful) stay.
   int EliminateDeadCode();

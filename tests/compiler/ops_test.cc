@@ -67,6 +67,19 @@ std::vector<OpCase> OpCases() {
       {"prod_over_rows", [](auto& b, ValueId, ValueId w) { return b.Op("aten.prod.dim_int", {Arg::Value(w), Arg::Int(1), Arg::Bool(false)}); }},
       {"logcumsumexp_over_rows", [](auto& b, ValueId, ValueId w) { return b.Op("aten.logcumsumexp.default", {Arg::Value(w), Arg::Int(1)}); }},
       {"max_of_all", [](auto& b, ValueId x, ValueId w) { return VV(b, "aten.mul.Tensor", V(b, "aten.max.default", w), x); }},
+      // Kernels of LibTorch's that write to parts of what they return, or to gates in place.
+      {"circular_padding", [](auto& b, ValueId, ValueId w) {
+         return b.Op("aten._pad_circular.default", {Arg::Value(Transposed(b, w)), Arg::Ints(std::vector<int64_t>{2, 1})});
+       }},
+      {"fourier_transform", [](auto& b, ValueId, ValueId w) { return V(b, "aten.abs.default", V(b, "aten.fft_rfft.default", w)); }},
+      {"gru", [](auto& b, ValueId, ValueId w) {
+         const ValueId start = b.Op("aten.zeros.default", {Arg::Ints(std::vector<int64_t>{1, kBatch, kWidth}), Arg::Type(ir::DType::kFloat64)});
+         std::vector<ValueId> weights;
+         for (const char* name : {"input_weight", "hidden_weight"}) weights.push_back(b.Parameter(name, at::randn({3 * kWidth, kWidth}, at::kDouble)));
+         for (const char* name : {"input_bias", "hidden_bias"}) weights.push_back(b.Parameter(name, at::randn({3 * kWidth}, at::kDouble)));
+         return b.Op("aten.gru.input", {Arg::Value(w), Arg::Value(start), Arg::Values(weights), Arg::Bool(true), Arg::Int(1), Arg::Float(0),
+                                        Arg::Bool(true), Arg::Bool(false), Arg::Bool(true)});
+       }},
       {"conv1d_over_rows", [](auto& b, ValueId, ValueId w) {
          const ValueId kernel = b.Parameter("kernel", at::randn({kWidth, kWidth / 2, 3}, at::kDouble));
          return b.Op("aten.conv1d.default", {Arg::Value(Transposed(b, w)), Arg::Value(kernel), Arg::None(), Arg::Ints(std::vector<int64_t>{1}),
