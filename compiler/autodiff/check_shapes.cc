@@ -1,8 +1,7 @@
 #include "compiler/autodiff/check_shapes.h"
 
-#include <fmt/ranges.h>
-
 #include <ATen/core/grad_mode.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <set>
@@ -22,8 +21,10 @@ bool IsBound(const std::vector<ir::Expr>& exprs) {
 bool IsBound(const ir::Graph& graph, const ir::Node& node) {
   const auto bound = [&](ir::ValueId v) { return IsBound(graph.value(v).sizes) && IsBound(graph.value(v).strides); };
   const std::vector<ir::ValueId> operands = node.Operands();
-  return std::all_of(operands.begin(), operands.end(), bound) && std::all_of(node.results.begin(), node.results.end(), bound) &&
-         std::all_of(node.args.begin(), node.args.end(), [](const ir::Arg& a) { return a.i.is_const() && IsBound(a.ints); });
+  return std::all_of(operands.begin(), operands.end(), bound) &&
+         std::all_of(node.results.begin(), node.results.end(), bound) &&
+         std::all_of(node.args.begin(), node.args.end(),
+                     [](const ir::Arg& a) { return a.i.is_const() && IsBound(a.ints); });
 }
 
 Error At(const ir::Graph& graph, const ir::Node& node, std::string what) {
@@ -45,11 +46,15 @@ Status CheckNode(const ir::Graph& graph, const ir::Node& node, const std::set<ir
   }
   const std::vector<at::Tensor> made = FlattenResults(*stack);
   if (node.results.empty() && ir::IsEffectful(node.op)) return Ok();
-  if (made.size() != node.results.size()) return At(graph, node, fmt::format("LibTorch makes {} results, the graph has {}", made.size(), node.results.size()));
+  if (made.size() != node.results.size())
+    return At(graph, node,
+              fmt::format("LibTorch makes {} results, the graph has {}", made.size(), node.results.size()));
   for (size_t i = 0; i < made.size(); ++i) {
     const std::vector<int64_t> recorded = graph.value(node.results[i]).int_sizes();
     if (!made[i].defined() || made[i].sizes() == at::IntArrayRef(recorded) || !used.contains(node.results[i])) continue;
-    return At(graph, node, fmt::format("LibTorch makes [{}], the graph says [{}]", fmt::join(made[i].sizes(), ", "), fmt::join(recorded, ", ")));
+    return At(graph, node,
+              fmt::format("LibTorch makes [{}], the graph says [{}]", fmt::join(made[i].sizes(), ", "),
+                          fmt::join(recorded, ", ")));
   }
   return Ok();
 }
@@ -60,7 +65,8 @@ Status CheckShapes(const ir::Graph& graph, Refused refused) {
   RegisterOps();
   const at::NoGradGuard no_grad;
   const ShapesWithin limit(kMostBytes);
-  // What nobody reads may be of another backend's making: the last states of an LSTM, the statistics of a fused attention.
+  // What nobody reads may be of another backend's making: the last states of an LSTM, the statistics of a fused
+  // attention.
   const std::set<ir::ValueId> used = graph.ReadValues();
   for (const ir::NodeId id : graph.nodes()) {
     const ir::Node& node = graph.node(id);

@@ -1,11 +1,11 @@
-// Shapes on meta tensors of the ops that have a CPU kernel and no rule at all, of LibTorch's or in meta_rules.cc: the CPU
-// kernel says them. Pointwise ops are asked with one element and broadcast; the others run once on zeros of the real sizes,
-// which take address space and, as far as the kernel writes, memory until it returns.
+// Shapes on meta tensors of the ops that have a CPU kernel and no rule at all, of LibTorch's or in meta_rules.cc: the
+// CPU kernel says them. Pointwise ops are asked with one element and broadcast; the others run once on zeros of the
+// real sizes, which take address space and, as far as the kernel writes, memory until it returns.
+#include <ATen/EmptyTensor.h>
 #include <ATen/ExpandUtils.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/ops/empty_strided.h>
 #include <ATen/ops/from_blob.h>
-#include <ATen/EmptyTensor.h>
 #include <sys/mman.h>
 #include <torch/library.h>
 
@@ -29,13 +29,16 @@ thread_local int64_t most_bytes = int64_t{16} << 30;  // of an op's operands tog
 Tensor Zeros(const Tensor& like, at::IntArrayRef sizes, at::IntArrayRef strides, int64_t* taken) {
   const auto bytes = static_cast<int64_t>(at::detail::computeStorageNbytes(sizes, strides, like.itemsize()));
   *taken += bytes;
-  TORCH_CHECK_NOT_IMPLEMENTED(*taken <= most_bytes, "the op has no shape rule on meta tensors, and its operands have more than ",
+  TORCH_CHECK_NOT_IMPLEMENTED(*taken <= most_bytes,
+                              "the op has no shape rule on meta tensors, and its operands have more than ",
                               FormatBytes(most_bytes), ", too many to ask its kernel");
   const auto options = at::TensorOptions().dtype(like.scalar_type());
   if (bytes == 0) return at::empty_strided(sizes, strides, options);
-  void* const data = mmap(nullptr, static_cast<size_t>(bytes), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* const data = mmap(nullptr, static_cast<size_t>(bytes), PROT_READ | PROT_WRITE,
+                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   TORCH_CHECK(data != MAP_FAILED, "no address space for ", bytes, " bytes");
-  return at::from_blob(data, sizes, strides, [bytes](void* p) { munmap(p, static_cast<size_t>(bytes)); }, options);
+  return at::from_blob(
+      data, sizes, strides, [bytes](void* p) { munmap(p, static_cast<size_t>(bytes)); }, options);
 }
 
 // The layout of the first operand that has the full shape, as TensorIterator permutes; else row-major.
@@ -68,7 +71,8 @@ class HostCall {
   // On one element of each.
   void RunPointwise() {
     Replace([&](const Tensor& t) {
-      if (written_.defined() && t.is_same(written_) && t.numel() == 0) return Zeros(t, t.sizes(), t.strides(), &taken_);  // to be given its shape
+      if (written_.defined() && t.is_same(written_) && t.numel() == 0)
+        return Zeros(t, t.sizes(), t.strides(), &taken_);  // to be given its shape
       const std::vector<int64_t> ones(t.dim(), 1);
       return Zeros(t, ones, ones, &taken_);
     });
@@ -117,7 +121,8 @@ class HostCall {
     }
     if (v.isOptionalTensorList()) {
       c10::List<std::optional<Tensor>> list;
-      for (const std::optional<Tensor>& t : v.toOptionalTensorVector()) list.push_back(t ? std::optional<Tensor>(one(*t)) : std::nullopt);
+      for (const std::optional<Tensor>& t : v.toOptionalTensorVector())
+        list.push_back(t ? std::optional<Tensor>(one(*t)) : std::nullopt);
       return list;
     }
     return v;
@@ -179,12 +184,17 @@ void RegisterMetaFallbacks() {
     for (const c10::OperatorName& name : c10::Dispatcher::singleton().getAllOpNames()) {
       if (!name.name.starts_with("aten::")) continue;
       const auto op = c10::Dispatcher::singleton().findSchema(name);
-      if (!op || op->hasKernelForDispatchKey(c10::DispatchKey::Meta) || !op->hasKernelForDispatchKey(c10::DispatchKey::CPU)) continue;
+      if (!op || op->hasKernelForDispatchKey(c10::DispatchKey::Meta) ||
+          !op->hasKernelForDispatchKey(c10::DispatchKey::CPU))
+        continue;
       // Zeros would say nothing of a shape that depends on what is in them.
-      if (op->hasTag(at::Tag::dynamic_output_shape) || op->hasTag(at::Tag::data_dependent_output) || !OnlyTensors(op->schema())) continue;
+      if (op->hasTag(at::Tag::dynamic_output_shape) || op->hasTag(at::Tag::data_dependent_output) ||
+          !OnlyTensors(op->schema()))
+        continue;
       const std::string full = name.name.substr(6) + (name.overload_name.empty() ? "" : "." + name.overload_name);
-      library.impl(full.c_str(), op->hasTag(at::Tag::pointwise) ? torch::CppFunction::makeFromBoxedFunction<&OnOneElement>()
-                                                               : torch::CppFunction::makeFromBoxedFunction<&OnHost>());
+      library.impl(full.c_str(), op->hasTag(at::Tag::pointwise)
+                                     ? torch::CppFunction::makeFromBoxedFunction<&OnOneElement>()
+                                     : torch::CppFunction::makeFromBoxedFunction<&OnHost>());
     }
     return true;
   }();

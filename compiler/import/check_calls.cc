@@ -37,7 +37,8 @@ std::vector<std::string> WrongCalls(const ir::Graph& graph) {
     const std::string wrong = WrongCall(node);
     if (wrong.empty()) continue;
     const std::string of = node.results.empty() ? "" : " of %" + graph.value(node.results[0]).name;
-    violations.push_back(fmt::format("{}{}{}: {}", node.op, of, node.source.empty() ? "" : " (" + node.source + ")", wrong));
+    violations.push_back(
+        fmt::format("{}{}{}: {}", node.op, of, node.source.empty() ? "" : " (" + node.source + ")", wrong));
   }
   return violations;
 }

@@ -53,7 +53,8 @@ const std::map<std::string, Schema, std::less<>>& Schemas() {
     for (const std::string_view text : kAutospSchemas) {
       const size_t open = text.find('('), arrow = text.find(" -> ");
       Schema schema;
-      for (const std::string_view item : Items(text.substr(open, arrow - open))) schema.parameters.push_back(ReadParameter(item));
+      for (const std::string_view item : Items(text.substr(open, arrow - open)))
+        schema.parameters.push_back(ReadParameter(item));
       const std::string_view results = text.substr(arrow + 4);
       schema.results = results == "Tensor[]" ? -1 : results[0] == '(' ? static_cast<int>(Items(results).size()) : 1;
       all->emplace("autosp." + std::string(text.substr(0, open)), std::move(schema));
@@ -67,7 +68,8 @@ bool Fits(const Arg& arg, const std::string& type) {
   if (type == "Tensor?") return arg.is_value() || arg.is_none();
   if (type == "Tensor") return arg.is_value();
   if (type == "Tensor[]")
-    return arg.kind == Kind::kValueList && std::find(arg.values.begin(), arg.values.end(), kNoValue) == arg.values.end();
+    return arg.kind == Kind::kValueList &&
+           std::find(arg.values.begin(), arg.values.end(), kNoValue) == arg.values.end();
   if (type == "int") return arg.kind == Kind::kInt;
   if (type == "int[]") return arg.kind == Kind::kIntList;
   if (type == "float" || type == "Scalar") return arg.is_number();
@@ -94,7 +96,8 @@ std::string WrongAttention(const Graph& graph, const Node& node) {
   const size_t first = backward ? 1 : 0;
   for (size_t i = 0; i < first + 3; ++i) {
     if (!graph.has_value(node.args[i].value)) return "";
-    if (const int rank = graph.value(node.args[i].value).rank(); rank != 4) return fmt::format("an operand has {} dims, not 4", rank);
+    if (const int rank = graph.value(node.args[i].value).rank(); rank != 4)
+      return fmt::format("an operand has {} dims, not 4", rank);
   }
   const auto& q = graph.value(node.args[first].value).sizes;
   const auto& k = graph.value(node.args[first + 1].value).sizes;
@@ -121,7 +124,8 @@ std::string WrongOwnOp(const Graph& graph, const Node& node) {
   const auto schema = Schemas().find(node.op);
   if (schema == Schemas().end()) return "there is no such op";
   const std::vector<Parameter>& parameters = schema->second.parameters;
-  if (node.args.size() > parameters.size()) return fmt::format("{} arguments of {}", node.args.size(), parameters.size());
+  if (node.args.size() > parameters.size())
+    return fmt::format("{} arguments of {}", node.args.size(), parameters.size());
   for (size_t i = 0; i < parameters.size(); ++i) {
     const Parameter& p = parameters[i];
     if (i >= node.args.size()) {

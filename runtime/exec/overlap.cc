@@ -16,16 +16,23 @@ struct Range {
 };
 
 bool MovesBytes(std::string_view op) {
-  static const std::set<std::string_view> kOps = {
-      "autosp.all_reduce",   "autosp.all_reduce_",     "autosp.all_reduce_coalesced_",    "autosp.all_gather", "autosp.all_gather_coalesced_",
-      "autosp.all_to_all",   "autosp.reduce_scatter",  "autosp.reduce_scatter_coalesced", "autosp.pad_last"};
+  static const std::set<std::string_view> kOps = {"autosp.all_reduce",
+                                                  "autosp.all_reduce_",
+                                                  "autosp.all_reduce_coalesced_",
+                                                  "autosp.all_gather",
+                                                  "autosp.all_gather_coalesced_",
+                                                  "autosp.all_to_all",
+                                                  "autosp.reduce_scatter",
+                                                  "autosp.reduce_scatter_coalesced",
+                                                  "autosp.pad_last"};
   return kOps.contains(op);
 }
 
 // All bytes that an instruction touches.
 class Touched {
  public:
-  Touched(const program::ProgramT& program, const std::vector<void*>& storages) : program_(program), storages_(storages) {}
+  Touched(const program::ProgramT& program, const std::vector<void*>& storages)
+      : program_(program), storages_(storages) {}
 
   std::vector<Range> By(const program::InstructionT& ins) const {
     std::vector<Range> ranges;
@@ -50,7 +57,8 @@ class Touched {
     if (tensor < 0) return;
     const program::TensorT& t = *program_.tensors[tensor];
     const auto storage = reinterpret_cast<uintptr_t>(storages_[t.storage]);
-    ranges->push_back({storage + static_cast<uintptr_t>(t.byte_offset), storage + static_cast<uintptr_t>(ExtentOf(t)), written});
+    ranges->push_back(
+        {storage + static_cast<uintptr_t>(t.byte_offset), storage + static_cast<uintptr_t>(ExtentOf(t)), written});
   }
 
   const program::ProgramT& program_;
@@ -59,9 +67,8 @@ class Touched {
 
 bool Conflict(const std::vector<Range>& a, const std::vector<Range>& b) {
   return std::any_of(a.begin(), a.end(), [&](const Range& x) {
-    return std::any_of(b.begin(), b.end(), [&](const Range& y) {
-      return (x.written || y.written) && x.begin < y.end && y.begin < x.end;
-    });
+    return std::any_of(b.begin(), b.end(),
+                       [&](const Range& y) { return (x.written || y.written) && x.begin < y.end && y.begin < x.end; });
   });
 }
 

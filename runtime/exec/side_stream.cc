@@ -13,7 +13,9 @@ namespace {
 class DeviceStream : public SideStream {
  public:
   explicit DeviceStream(c10::Device device)
-      : device_(device), guards_(device.type()), stream_(guards_.getStreamFromGlobalPool(device, /*isHighPriority=*/true)) {}
+      : device_(device),
+        guards_(device.type()),
+        stream_(guards_.getStreamFromGlobalPool(device, /*isHighPriority=*/true)) {}
 
   Result<int64_t> Begin(const std::function<Status()>& work) override {
     c10::Event before(device_.type());
@@ -32,7 +34,8 @@ class DeviceStream : public SideStream {
   Status Join(int64_t ticket) override {
     // The stream keeps its order: the latest one that is asked for stands for those before it.
     std::optional<c10::Event> done;
-    for (; !pending_.empty() && pending_.front().first <= ticket; pending_.pop_front()) done = std::move(pending_.front().second);
+    for (; !pending_.empty() && pending_.front().first <= ticket; pending_.pop_front())
+      done = std::move(pending_.front().second);
     if (done) done->block(guards_.getStream(device_));
     return Ok();
   }

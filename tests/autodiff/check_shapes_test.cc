@@ -9,8 +9,10 @@ namespace {
 
 // What is said of a graph with this line, "" where nothing is.
 std::string Said(const std::string& line, Refused refused = Refused::kAnError) {
-  const auto graph = ir::Parse("graph @g { symbol s [2, 9] input %x : f32[2, 3]{3, 1} user \"x\" input %w : f32[4, 3]{3, 1} user \"w\" "
-                               "input %d : f32[s, 3] user \"d\" " + line + " output user %y \"y\" }");
+  const auto graph = ir::Parse(
+      "graph @g { symbol s [2, 9] input %x : f32[2, 3]{3, 1} user \"x\" input %w : f32[4, 3]{3, 1} user \"w\" "
+      "input %d : f32[s, 3] user \"d\" " +
+      line + " output user %y \"y\" }");
   EXPECT_TRUE(graph.ok()) << graph.error().Format();
   const Status status = graph.ok() ? CheckShapes(*graph, refused) : Ok();
   if (status.ok()) return "";
@@ -29,12 +31,15 @@ TEST(CheckShapes, HoldsWhatIsRecordedToWhatLibTorchMakes) {
             "aten.split.Tensor: LibTorch makes 2 results, the graph has 3");
   EXPECT_EQ(Said("%y, %z = aten.split.Tensor(%x, 2, 1) : f32[2, 2], f32[2, 7]"), "");  // nobody reads it
   EXPECT_EQ(Said("%y = autosp.shard(%x, 0, 1, false) : f32[1, 3]"), "");
-  EXPECT_EQ(Said("%y = autosp.shard(%x, 0, 1, false) : f32[2, 3]"), "autosp.shard: LibTorch makes [1, 3], the graph says [2, 3]");
+  EXPECT_EQ(Said("%y = autosp.shard(%x, 0, 1, false) : f32[2, 3]"),
+            "autosp.shard: LibTorch makes [1, 3], the graph says [2, 3]");
 }
 
 // Factories make nothing: a size beyond any memory is only a size.
 TEST(CheckShapes, TakesNoMemory) {
-  EXPECT_EQ(Said("%y = aten.zeros.default([1048576, 1048576], dtype(f32), none, device(cpu), none) : f32[1048576, 1048576]"), "");
+  EXPECT_EQ(
+      Said("%y = aten.zeros.default([1048576, 1048576], dtype(f32), none, device(cpu), none) : f32[1048576, 1048576]"),
+      "");
 }
 
 TEST(CheckShapes, ACallThatLibTorchRefuses) {

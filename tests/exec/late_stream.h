@@ -1,5 +1,5 @@
-// A side stream that begins nothing before somebody waits for it: the latest that a device's may be. What an instruction
-// that ought to wait does too early shows in the results.
+// A side stream that begins nothing before somebody waits for it: the latest that a device's may be. What an
+// instruction that ought to wait does too early shows in the results.
 #pragma once
 
 #include <algorithm>

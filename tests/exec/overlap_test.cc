@@ -1,4 +1,5 @@
-// Who waits for a collective that runs beside the rest, and what comes of it where collectives are as late as they may be.
+// Who waits for a collective that runs beside the rest, and what comes of it where collectives are as late as they may
+// be.
 #include "runtime/exec/overlap.h"
 
 #include <ATen/ops/arange.h>
@@ -18,7 +19,8 @@ std::vector<int> WaitsFor(const program::ProgramT& program) {
   std::vector<void*> storages;
   size_t persistent = sizeof(memory) / 2;
   for (const auto& s : program.storages) {
-    const size_t at = s->arena_offset >= 0 ? static_cast<size_t>(s->arena_offset) : std::exchange(persistent, persistent + 1024);
+    const size_t at =
+        s->arena_offset >= 0 ? static_cast<size_t>(s->arena_offset) : std::exchange(persistent, persistent + 1024);
     storages.push_back(memory + at);
   }
   return FindOverlap(program, storages).waits_for;

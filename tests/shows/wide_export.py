@@ -205,7 +205,6 @@ OPS = {
     "swapaxes": lambda x, w: x.swapaxes(1, 2).softmax(-1).swapaxes(1, 2)*w,
     "gumbel": lambda x, w: F.softmin(x, -1)*w,
     "searchsorted": lambda x, w: torch.searchsorted(torch.linspace(-1, 1, 5, dtype=x.dtype), x.detach()).to(x.dtype)*w,
-    "quantile": lambda x, w: torch.quantile(x, 0.5, dim=-1, keepdim=True)*w,
     "logdet": lambda x, w: torch.matrix_exp(0.1*x.reshape(*x.shape[:2], 4, 4)).flatten(2)*w,
     "inverse": lambda x, w: torch.linalg.inv(torch.eye(4, dtype=x.dtype)+0.05*x.reshape(*x.shape[:2], 4, 4)).flatten(2)*w,
     "det": lambda x, w: torch.linalg.det(torch.eye(4, dtype=x.dtype)+0.1*x.reshape(*x.shape[:2], 4, 4)).unsqueeze(-1)*w,
