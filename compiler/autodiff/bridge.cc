@@ -9,6 +9,7 @@
 #include <ATen/core/ivalue.h>
 #include <ATen/core/jit_type.h>
 #include <ATen/ops/empty_strided.h>
+#include <c10/util/strides.h>
 
 #include "runtime/outvariant/out_variant.h"
 
@@ -252,10 +253,7 @@ Result<Arg> ToArg(const c10::IValue& v, const c10::Argument& argument,
 at::Tensor MetaTensor(const ir::Value& v) {
   std::vector<int64_t> sizes = v.int_sizes(), strides = v.int_strides();
   const auto options = at::TensorOptions().dtype(ToScalarType(v.dtype)).device(c10::kMeta);
-  if (strides.size() != sizes.size()) {
-    strides.assign(sizes.size(), 1);
-    for (int i = static_cast<int>(sizes.size()) - 2; i >= 0; --i) strides[i] = strides[i + 1] * std::max<int64_t>(sizes[i + 1], 1);
-  }
+  if (strides.size() != sizes.size()) return at::empty_strided(sizes, c10::contiguous_strides(sizes), options);
   return at::empty_strided(sizes, strides, options);
 }
 

@@ -6,6 +6,7 @@
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/ops/empty_strided.h>
 #include <ATen/ops/from_blob.h>
+#include <c10/util/strides.h>
 #include <sys/mman.h>
 #include <torch/library.h>
 
@@ -46,9 +47,8 @@ std::vector<int64_t> Layout(at::IntArrayRef sizes, const std::vector<Tensor>& op
   for (const Tensor& t : operands) {
     if (t.sizes() == sizes && t.is_non_overlapping_and_dense()) return t.strides().vec();
   }
-  std::vector<int64_t> strides(sizes.size(), 1);
-  for (size_t d = sizes.size(); d-- > 1;) strides[d - 1] = strides[d] * std::max<int64_t>(sizes[d], 1);
-  return strides;
+  const auto strides = c10::contiguous_strides(sizes);
+  return {strides.begin(), strides.end()};
 }
 
 // One call: its tensors as the host's, and back.

@@ -4,8 +4,6 @@
 #include <ATen/native/ConvUtils.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
-#include <ATen/ops/empty_strided.h>
-#include <ATen/ops/result_type.h>
 #include <torch/library.h>
 
 #include <algorithm>
@@ -29,18 +27,6 @@ Tensor Embedding(const Tensor& weight, const Tensor& indices, c10::SymInt, bool,
 
 Tensor EmbeddingDenseBackward(const Tensor& grad, const Tensor&, c10::SymInt rows, c10::SymInt, bool) {
   return New(grad, {rows.expect_int(), grad.size(-1)});
-}
-
-Tensor WhereSelf(const Tensor& condition, const Tensor& self, const Tensor& other) {
-  const auto sizes = at::infer_size(condition.sizes(), at::infer_size(self.sizes(), other.sizes()));
-  const auto dtype = at::result_type(self, other);
-  // The layout of the first operand that has the full shape, as TensorIterator permutes.
-  for (const Tensor* t : {&condition, &self, &other}) {
-    if (t->sizes() == at::IntArrayRef(sizes) && t->is_non_overlapping_and_dense()) {
-      return at::empty_strided(t->sizes(), t->strides(), self.options().dtype(dtype).device(c10::kMeta));
-    }
-  }
-  return at::empty(sizes, self.options().dtype(dtype).device(c10::kMeta));
 }
 
 Tensor Like(const Tensor& x) { return at::empty_like(x); }
@@ -164,7 +150,6 @@ void Rule(torch::Library& m, const char* name, F f) {
 TORCH_LIBRARY_IMPL(aten, Meta, m) {
   Rule(m, "embedding", &Embedding);
   Rule(m, "embedding_dense_backward", &EmbeddingDenseBackward);
-  Rule(m, "where.self", &WhereSelf);
   Rule(m, "relu", &Like);
   Rule(m, "index_select", &IndexSelect);
   Rule(m, "native_layer_norm", &NativeLayerNorm);

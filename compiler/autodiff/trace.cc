@@ -11,6 +11,7 @@
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/core/grad_mode.h>
 #include <c10/core/impl/LocalDispatchKeySet.h>
+#include <c10/util/strides.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/function.h>
 #include <torch/library.h>
@@ -103,7 +104,7 @@ class Recorder {
     const bool into_view = written.defined() && IsShared(written);
     std::vector<ValueId> results;
     for (const at::Tensor& t : tensors) {
-      results.push_back(into_view ? graph_->AddValue(ir::ShortName(name), DTypeOf(op, t), Exprs(t.sizes()), RowMajor(t.sizes()))
+      results.push_back(into_view ? graph_->AddValue(ir::ShortName(name), DTypeOf(op, t), Exprs(t.sizes()), Exprs(c10::contiguous_strides(t.sizes())))
                                   : NewValue(op, name, args, t, written.defined()));
     }
     const ValueId first = results.empty() ? ir::kNoValue : results[0];
@@ -212,12 +213,6 @@ class Recorder {
   }
 
   static std::vector<ir::Expr> Exprs(at::IntArrayRef v) { return std::vector<ir::Expr>(v.begin(), v.end()); }
-  static std::vector<ir::Expr> RowMajor(at::IntArrayRef sizes) {
-    std::vector<ir::Expr> strides(sizes.size(), 1);
-    int64_t step = 1;
-    for (size_t d = sizes.size(); d-- > 0; step *= std::max<int64_t>(sizes[d], 1)) strides[d] = step;
-    return strides;
-  }
   ir::DType DTypeOf(const c10::OperatorHandle& op, const at::Tensor& t) const {
     const auto dtype = ToDType(t.scalar_type());
     if (!dtype) Fail(op, dtype.error());

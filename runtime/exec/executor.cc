@@ -384,8 +384,9 @@ Status Executor::Step(const OnOutput& on_output, const Wants& wants) {
         RETURN_IF_ERROR(Settle());
         RETURN_IF_ERROR(on_output(out, value));
       }
-      if (updates_[i]) RETURN_IF_ERROR(Join());
-      if (updates_[i]) (updates_[i]->stash.defined() ? updates_[i]->stash : updates_[i]->target).copy_(value);
+      if (!updates_[i]) continue;
+      RETURN_IF_ERROR(Join());
+      (updates_[i]->stash.defined() ? updates_[i]->stash : updates_[i]->target).copy_(value);
     }
     return Ok();
   };

@@ -215,10 +215,14 @@ TEST(ShortName, IsOfAtenAndOursAlone) {
   EXPECT_TRUE(IsEffectful("mylib.add_.default"));
 }
 
+// Of a graph of one node, which makes %y of %x [2, 3] or %q [1, 2, 8, 4].
+Lines WrongNode(std::string_view line) {
+  return Verify(Read(fmt::format("graph @g {{\n  input %x : f32[2, 3]{{3, 1}} user \"x\"\n  input %q : f32[1, 2, 8, 4] user \"q\"\n"
+                                 "  {}\n  output user %y \"y\"\n}}\n", line)));
+}
+
 TEST(Verify, DimsThatOpsNameExist) {
-  const auto wrong = [](std::string_view line) {
-    return Verify(Read(fmt::format("graph @g {{\n  input %x : f32[2, 3]{{3, 1}} user \"x\"\n  {}\n  output user %y \"y\"\n}}\n", line)));
-  };
+  const auto wrong = WrongNode;
   EXPECT_EQ(wrong("%y = aten.cumsum.default(%x, 2, none) : f32[2, 3]"), Lines{"aten.cumsum.default of %y: it names dim 2 of 2"});
   EXPECT_EQ(wrong("%y = aten.cumsum.default(%x, -2, none) : f32[2, 3]"), Lines());
   EXPECT_EQ(wrong("%y = aten.transpose.int(%x, 0, -3) : f32[3, 2]"), Lines{"aten.transpose.int of %y: it names dim -3 of 2"});
@@ -231,10 +235,7 @@ TEST(Verify, DimsThatOpsNameExist) {
 }
 
 TEST(Verify, OwnOpsAreAsTheirSchemasSay) {
-  const auto wrong = [](std::string_view line) {
-    return Verify(Read(fmt::format("graph @g {{\n  input %x : f32[2, 3]{{3, 1}} user \"x\"\n  input %q : f32[1, 2, 8, 4] user \"q\"\n"
-                                   "  {}\n  output user %y \"y\"\n}}\n", line)));
-  };
+  const auto wrong = WrongNode;
   EXPECT_EQ(wrong("%y = autosp.vary(%x) : f32[2, 3]"), Lines());
   EXPECT_EQ(wrong("%y = autosp.vary(%x, \"dp\") : f32[2, 3]"), Lines());
   EXPECT_EQ(wrong("%y = autosp.vary(%x, \"dp\", 1) : f32[2, 3]"), Lines{"autosp.vary of %y: 3 arguments of 2"});
